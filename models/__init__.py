@@ -1,0 +1,1 @@
+"""Models: loading, saving, labelled data, and the bundled zoo. The lowest layer: imports nothing above."""

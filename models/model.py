@@ -1,0 +1,219 @@
+"""The model that passes edit: a GraphSurgeon graph, and everything of the file that it would lose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from optc.models import storage
+from optc.models.errors import InputError
+from optc.models.export import export_graph, remember
+
+
+class Model:
+    """An ONNX model in memory.
+
+    `graph` is an `onnx_graphsurgeon.Graph` to edit; everything else of the file (metadata, functions,
+    device configurations, external data) is carried along and written back by `to_proto` and `save`.
+    A model that nobody edited is written back as it was read.
+    """
+
+    def __init__(self, proto: onnx.ModelProto, folder: Path | None = None) -> None:
+        """Wrap `proto`, which is not copied; `folder` is where its external data lies, if it has any.
+
+        Raises `InputError` for a proto that is no usable model or whose external data is not sound.
+        """
+        self.folder = folder or Path.cwd()
+        where = f"model '{proto.graph.name}'"
+        storage.check_proto(proto, where)
+        storage.check_external(proto, self.folder)
+        self._replace(proto)
+
+    def _replace(self, proto: onnx.ModelProto) -> None:
+        self._source = proto
+        self._graph: gs.Graph | None = None
+        self._changed = False
+        self.header = onnx.ModelProto()
+        """Everything of the ModelProto but its graph."""
+        for field, value in proto.ListFields():
+            if field.name == "graph":
+                continue
+            if field.is_repeated:
+                getattr(self.header, field.name).extend(value)
+            else:
+                setattr(self.header, field.name, value)
+        constants = {t.name for t in proto.graph.initializer}
+        self.overridable = [i.name for i in proto.graph.input if i.name in constants]
+        """Names of initializers that are also graph inputs: a caller may override their values."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Model:
+        """Read an `.onnx` file; external data stays on disk, memory-mapped on use (`InputError`)."""
+        path = Path(path)
+        proto = storage.read_proto(path)
+        storage.check_proto(proto, str(path))
+        try:
+            return cls(proto, path.resolve().parent)
+        except InputError as error:
+            text = str(error)
+            raise InputError(text if str(path) in text else f"{path}: {text}", error.node) from error
+
+    @property
+    def graph(self) -> gs.Graph:
+        """The graph, to edit: from here on the model counts as changed (a pipeline takes a pass's word)."""
+        self._changed = True
+        return self.view
+
+    @property
+    def view(self) -> gs.Graph:
+        """The graph, to read only."""
+        if self._graph is None:
+            self._graph = self._import()
+        return self._graph
+
+    @property
+    def changed(self) -> bool:
+        """Whether the graph may differ from what was loaded; a pipeline resets it for a no-op pass."""
+        return self._changed
+
+    @changed.setter
+    def changed(self, value: bool) -> None:
+        self._changed = value
+
+    def _import(self) -> gs.Graph:
+        proto = self._source
+        graph = OnnxImporter.import_graph(
+            proto.graph,
+            opset=OnnxImporter.get_opset(proto),
+            import_domains=proto.opset_import,
+            producer_name=proto.producer_name,
+            producer_version=proto.producer_version,
+            ir_version=proto.ir_version,
+        )
+        remember(graph, proto.graph)
+        if any(storage.is_external(t) for t in storage.tensors_of(proto)):
+            self._map_external(graph)
+        return graph
+
+    def _map_external(self, graph: gs.Graph) -> None:
+        for node in graph.nodes:
+            for value in (*node.inputs, *node.attrs.values()):
+                if isinstance(value, gs.Constant):
+                    self._map_tensor(value)
+                elif isinstance(value, gs.Graph):
+                    self._map_external(value)
+        for tensor in graph.outputs:
+            self._map_tensor(tensor)
+
+    def _map_tensor(self, tensor: gs.Tensor) -> None:
+        values = getattr(tensor, "_values", None)
+        if type(values) is LazyValues and storage.is_external(values.tensor):
+            tensor.values = storage.ExternalValues(values.tensor, self.folder)
+            tensor.data_location = None
+
+    @property
+    def name(self) -> str:
+        """The graph's name."""
+        return str(self._source.graph.name if self._graph is None else self._graph.name)
+
+    @property
+    def opset(self) -> int:
+        """Version of the default ONNX domain (1 where the file names none)."""
+        versions = [o.version for o in self.header.opset_import if o.domain in ("", "ai.onnx")]
+        return int(versions[0]) if versions else 1
+
+    def metadata(self) -> dict[str, str]:
+        """The model's `metadata_props`; change them with `set_metadata`."""
+        return {p.key: p.value for p in self.header.metadata_props}
+
+    def set_metadata(self, key: str, value: str) -> None:
+        """Set one entry of `metadata_props`."""
+        entries = self.metadata() | {key: value}
+        del self.header.metadata_props[:]
+        for name in entries:
+            self.header.metadata_props.add(key=name, value=entries[name])
+        self._changed = True
+
+    def require_domain(self, domain: str, version: int = 1) -> None:
+        """Add an opset import for `domain` where the model has none."""
+        if all(o.domain != domain for o in self.header.opset_import):
+            self.header.opset_import.add(domain=domain, version=version)
+            self._changed = True
+
+    def replace(self, proto: onnx.ModelProto) -> None:
+        """Take `proto` (same folder for external data) in place of all that the model held."""
+        self._replace(proto)
+        self._changed = True
+        self._graph = None
+
+    def to_proto(self, embed: bool = True) -> onnx.ModelProto:
+        """The model as a proto of its own, all tensors inside it.
+
+        With `embed=False`, tensors that lie in external files keep pointing there, relative to `folder`.
+        Raises `InputError` where embedding passes protobuf's 2 GB.
+        """
+        if embed and self.stored_bytes() > storage.PROTOBUF_LIMIT:
+            raise InputError(
+                f"model '{self.name}' holds over 2 GB of tensors; it fits only into external data"
+            )
+
+        def sink(tensor: TensorProto) -> TensorProto:
+            return storage.embed(tensor, self.folder) if embed and storage.is_external(tensor) else tensor
+
+        return self._export(sink)
+
+    def _export(self, sink: storage.Sink) -> onnx.ModelProto:
+        out = onnx.ModelProto()
+        if self._changed and self._graph is not None:
+            out.CopyFrom(self.header)
+            out.graph.CopyFrom(export_graph(self._graph, sink, self.overridable))
+            return out
+        out.CopyFrom(self._source)
+        if self._changed:
+            graph = out.graph
+            out = onnx.ModelProto()
+            out.CopyFrom(self.header)
+            out.graph.CopyFrom(graph)
+        for tensor in storage.tensors_of(out):
+            if storage.is_external(tensor):
+                tensor.CopyFrom(sink(tensor))
+        return out
+
+    def stored_bytes(self) -> int:
+        """Bytes of all tensors (initializers and attributes), wherever they lie."""
+        if self._graph is None or not self._changed:
+            return sum(storage.byte_size(t) for t in storage.tensors_of(self._source))
+        return sum(_nbytes(t) for t in self._graph.tensors().values() if isinstance(t, gs.Constant))
+
+    def save(self, path: str | Path, external: bool | None = None) -> None:
+        """Write the model to `path`, whole or not at all (`InputError`).
+
+        `external` puts the tensors into `NAME.data` beside it; by default only where the model was loaded
+        with external data or holds over 2 GB.
+        """
+        path = Path(path)
+        if external is None:
+            had = any(storage.is_external(t) for t in storage.tensors_of(self._source))
+            external = had or self.stored_bytes() > storage.PROTOBUF_LIMIT // 2
+        if not external:
+            storage.save_bytes(path, self.to_proto().SerializeToString(deterministic=True))
+            return
+        location = path.name + ".data"
+        with storage.write_beside(path) as stream, storage.write_beside(path.with_name(location)) as data:
+            file = storage.DataFile(data, location)
+            proto = self._export(lambda tensor: file.add(tensor, self.folder))
+            stream.write(proto.SerializeToString(deterministic=True))
+
+    def copy(self) -> Model:
+        """An independent copy of the model; tensors in external files stay there."""
+        return Model(self.to_proto(embed=False), self.folder)
+
+
+def _nbytes(tensor: gs.Constant) -> int:
+    values = tensor._values
+    return storage.byte_size(values.tensor) if isinstance(values, LazyValues) else int(values.nbytes)

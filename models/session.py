@@ -1,0 +1,101 @@
+"""Running a model in ONNX Runtime: what a transform is compared with."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optc.models.data import LABEL, Member
+from optc.models.errors import InputError
+from optc.models.model import Model
+from optc.models.storage import PROTOBUF_LIMIT
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Session:
+    """A model in ONNX Runtime on the CPU.
+
+    `optimize=False` (default) turns graph optimizations off, so that what runs is the graph as written.
+    """
+
+    def __init__(self, model: Model, optimize: bool = False, threads: int = 0) -> None:
+        """Open the model; `InputError` with ONNX Runtime's own reason where it refuses it."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads
+        level = ort.GraphOptimizationLevel
+        options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+        try:
+            self._session = self._open(model, options)
+        except Exception as error:
+            raise InputError(f"model '{model.name}': ONNX Runtime refuses it: {first_line(error)}") from error
+        self.inputs = {i.name: i for i in self._session.get_inputs()}
+        """ONNX Runtime's description of each input: `.type`, `.shape`."""
+        self.outputs = [o.name for o in self._session.get_outputs()]
+
+    @staticmethod
+    def _open(model: Model, options: Any) -> Any:
+        import onnxruntime as ort
+
+        providers = ["CPUExecutionProvider"]
+        if model.stored_bytes() < PROTOBUF_LIMIT // 2:
+            return ort.InferenceSession(model.to_proto().SerializeToString(), options, providers)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            model.save(path, external=True)
+            return ort.InferenceSession(str(path), options, providers)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> Arrays:
+        """Run once; `feeds` by input name. Returns arrays by output name (`InputError` on bad feeds)."""
+        names = list(outputs) if outputs is not None else self.outputs
+        wanted = {k: v for k, v in feeds.items() if k in self.inputs}
+        try:
+            return dict(zip(names, self._session.run(names, wanted), strict=True))
+        except Exception as error:
+            raise InputError(f"ONNX Runtime failed: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text: messages to the user are one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def check_feeds(model: Model, members: Mapping[str, Member], where: str) -> list[str]:
+    """The model's input names, once `members` (shapes with the batch first) are known to fit them.
+
+    Raises `InputError` naming the input, what it needs and what was given.
+    """
+    names: list[str] = []
+    for tensor in model.view.inputs:
+        if tensor.name not in members:
+            have = ", ".join(k for k in members if k != LABEL) or "none"
+            raise InputError(f"{where}: has no array for the input '{tensor.name}' (it has {have}); add it")
+        member = members[tensor.name]
+        if tensor.dtype is not None and not isinstance(tensor.dtype, int):
+            if np.dtype(tensor.dtype) != member.dtype:
+                raise InputError(
+                    f"{where}: array '{tensor.name}' is {member.dtype}, the input takes {np.dtype(tensor.dtype)}"
+                )
+        _check_shape(tensor.name, tensor.shape, member.shape, where)
+        names.append(tensor.name)
+    return names
+
+
+def _check_shape(name: str, wanted: Sequence[Any] | None, given: tuple[int, ...], where: str) -> None:
+    if wanted is None:
+        return
+    fits = len(wanted) == len(given) and all(
+        not isinstance(w, int) or w == g for w, g in list(zip(wanted, given, strict=False))[1:]
+    )
+    if not fits:
+        text = "[" + ", ".join(str(w) for w in wanted) + "]"
+        raise InputError(f"{where}: array '{name}' has shape {list(given)}, the input takes {text}")

@@ -1,0 +1,1 @@
+"""Graph passes: pruning, quantization, canonicalization, verification. Imports models, nothing above."""

@@ -1,0 +1,1 @@
+"""Analyses: facts about a model; they change nothing."""

@@ -1,0 +1,1 @@
+"""Exact passes that bring a model to one simple form."""

@@ -1,0 +1,1 @@
+"""Pruning: weights that matter least become zero."""

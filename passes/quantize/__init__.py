@@ -1,0 +1,1 @@
+"""Quantization: QuantizeLinear and DequantizeLinear pairs, and what their integers mean."""

@@ -1,0 +1,42 @@
+"""Which passes exist: one visible table, loaded lazily; third parties add theirs by entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from optc.models.errors import InputError
+from optc.passes.base import Pass
+from optc.passes.text import from_text, suggest
+
+PASSES = {
+    "bind-shapes": "optc.passes.bind_shapes:BindShapes",
+    "canonicalize": "optc.passes.canonicalize.canonicalize:Canonicalize",
+    "prune": "optc.passes.prune.prune:Prune",
+    "quantize": "optc.passes.quantize.quantize:Quantize",
+}
+"""Pass name: module and class."""
+
+
+def pass_names() -> list[str]:
+    """The names of all passes, ours and those of the entry-point group `optc.passes`, sorted."""
+    return sorted({*PASSES, *(e.name for e in entry_points(group="optc.passes"))})
+
+
+def pass_class(name: str) -> type[Pass]:
+    """The class of a pass; `InputError` with the nearest names where there is none."""
+    if name in PASSES:
+        module, _, cls = PASSES[name].partition(":")
+        found: type[Pass] = getattr(import_module(module), cls)
+        return found
+    for entry in entry_points(group="optc.passes"):
+        if entry.name == name:
+            loaded: type[Pass] = entry.load()
+            return loaded
+    raise InputError(f"unknown pass '{name}'{suggest(name, pass_names())} (see: optc list passes)")
+
+
+def parse_passes(text: str, standard: Sequence[Pass] | None = None) -> tuple[Pass, ...]:
+    """The passes of a pipeline text; `standard` is what that word stands for (`InputError`)."""
+    return from_text(text, pass_class, standard)

@@ -1,0 +1,1 @@
+"""Checking a transformed model against the one it came from."""

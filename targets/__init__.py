@@ -1,0 +1,1 @@
+"""Targets: what a model is built for. Imports passes and models, nothing above."""

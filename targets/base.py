@@ -1,0 +1,66 @@
+"""What a target is: the same shape as a pass, a frozen dataclass with a name, and a verb that builds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from optc.models.model import Model
+from optc.passes.base import Pass
+from optc.passes.cost import Cost
+
+if TYPE_CHECKING:
+    from optc.targets.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a node of the model runs.
+
+    `where`: the target's name, or "island" for ONNX Runtime on the host; `reason`: why it is an island.
+    """
+
+    node: str
+    op: str
+    where: str
+    reason: str | None = None
+
+
+class Runner(Protocol):
+    """A loaded artifact, ready to run."""
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs by name for inputs by name; `InputError` where a name, dtype or shape does not fit."""
+        ...
+
+
+@runtime_checkable
+class Target(Protocol):
+    """A device that models are built for. Implementations are frozen dataclasses: fields are options."""
+
+    name: ClassVar[str]
+
+    def passes(self) -> tuple[Pass, ...]:
+        """The target's standard pipeline of passes, in order."""
+        ...
+
+    def accepts(self, node: gs.Node) -> str | None:
+        """None if the target runs `node` itself, otherwise the reason why it does not."""
+        ...
+
+    def cost(self, model: Model) -> Cost:
+        """An estimate of one run's cost, for the guard and for search."""
+        ...
+
+    def build(self, model: Model, out: Path) -> Artifact:
+        """Compile `model` into the new folder `out` (which the caller renames into place when all is well)."""
+        ...
+
+    def runner(self, artifact: Artifact) -> Runner:
+        """Load an artifact of this target; `MissingError` where this machine cannot run it."""
+        ...

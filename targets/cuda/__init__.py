@@ -1,0 +1,1 @@
+"""NVIDIA GPUs, compiled without a GPU or a CUDA toolkit."""

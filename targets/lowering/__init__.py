@@ -1,0 +1,1 @@
+"""ONNX to TVM Relax, shared by every target."""

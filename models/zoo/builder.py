@@ -146,7 +146,9 @@ class GraphBuilder:
         """max(x, 0)."""
         return self.node("Relu", [x], name)
 
-    def pool(self, op: str, x: str, name: str, kernel: int, stride: int, pad: int = 0, **attributes: Any) -> str:
+    def pool(
+        self, op: str, x: str, name: str, kernel: int, stride: int, pad: int = 0, **attributes: Any
+    ) -> str:
         """A square MaxPool or AveragePool."""
         sizes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
         return self.node(op, [x], name, **sizes, **attributes)
@@ -170,7 +172,7 @@ class GraphBuilder:
         return self.node("Gemm", [flat, weight, self.parameter(f"{name}.bias", classes)], "logits", transB=1)
 
     def model(self, description: str, metadata: Mapping[str, str] | None = None) -> onnx.ModelProto:
-        """The finished model, checked and with shapes inferred; ValueError or CheckError where it is wrong."""
+        """The finished model; onnx.checker.ValidationError where it is not a valid one."""
         graph = helper.make_graph(
             self._nodes, self._name, self._inputs, self._outputs, list(self._initializers.values())
         )

@@ -9,10 +9,8 @@ are taken: the test images choose nothing.
 
 import argparse
 import gzip
-import io
 import platform
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from torch.nn import functional
 
 from optc.models.zoo.builder import GivenParameters
 from optc.models.zoo.fashion_resnet import BLOCKS, CLASSES, STEM, build_fashion_resnet
+from optc.models.zoo.npz import write_npz
 
 Array = npt.NDArray[Any]
 CALIBRATION, TEST = 1000, 2000
@@ -55,7 +54,9 @@ class FashionResNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.ModuleDict({"conv": nn.Conv2d(1, STEM, 3, 1, 1, bias=False), "bn": nn.BatchNorm2d(STEM)})
+        self.stem = nn.ModuleDict(
+            {"conv": nn.Conv2d(1, STEM, 3, 1, 1, bias=False), "bn": nn.BatchNorm2d(STEM)}
+        )
         widths = [STEM] + [channels for channels, _ in BLOCKS]
         for index, (channels, stride) in enumerate(BLOCKS):
             self.add_module(f"block{index}", Block(widths[index], channels, stride))
@@ -70,7 +71,7 @@ class FashionResNet(nn.Module):
 
 
 def read_idx(path: Path) -> Array:
-    """The uint8 array of a gzipped IDX file (http://yann.lecun.com/exdb/mnist); ValueError on another format."""
+    """The uint8 array of a gzipped IDX file (the format of MNIST); ValueError on another format."""
     data = gzip.decompress(path.read_bytes())
     if data[:3] != b"\0\0\x08":
         raise ValueError(f"{path}: not an IDX file of unsigned bytes")
@@ -159,17 +160,6 @@ def parameters_of(network: nn.Module) -> dict[str, Array]:
     return arrays
 
 
-def write_npz(path: Path, arrays: dict[str, Array]) -> None:
-    """A compressed `.npz` whose bytes depend on nothing but the arrays (numpy stamps the time of day)."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, array, allow_pickle=False)
-            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, buffer.getvalue())
-
-
 def write_data(data: Path, out: Path) -> None:
     """The first 1,000 training images for calibration and the first 2,000 test images."""
     for split, count, name in (("train", CALIBRATION, "calibration"), ("t10k", TEST, "test")):
@@ -179,7 +169,9 @@ def write_data(data: Path, out: Path) -> None:
 
 def main() -> None:
     """Train, print the accuracies, write the three files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of the Fashion-MNIST files")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
     parser.add_argument("--epochs", type=int, default=30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -96,9 +97,12 @@ class Model:
             ir_version=proto.ir_version,
         )
         remember(graph, proto.graph)
-        if any(storage.is_external(t) for t in storage.tensors_of(proto)):
+        if self._has_external():
             self._map_external(graph)
         return graph
+
+    def _has_external(self) -> bool:
+        return any(storage.is_external(t) for t in storage.tensors_of(self._source))
 
     def _map_external(self, graph: gs.Graph) -> None:
         for node in graph.nodes:
@@ -111,7 +115,7 @@ class Model:
             self._map_tensor(tensor)
 
     def _map_tensor(self, tensor: gs.Tensor) -> None:
-        values = getattr(tensor, "_values", None)
+        values: Any = getattr(tensor, "_values", None)
         if type(values) is LazyValues and storage.is_external(values.tensor):
             tensor.values = storage.ExternalValues(values.tensor, self.folder)
             tensor.data_location = None
@@ -198,8 +202,7 @@ class Model:
         """
         path = Path(path)
         if external is None:
-            had = any(storage.is_external(t) for t in storage.tensors_of(self._source))
-            external = had or self.stored_bytes() > storage.PROTOBUF_LIMIT // 2
+            external = self._has_external() or self.stored_bytes() > storage.PROTOBUF_LIMIT // 2
         if not external:
             storage.save_bytes(path, self.to_proto().SerializeToString(deterministic=True))
             return

@@ -80,11 +80,9 @@ def check_feeds(model: Model, members: Mapping[str, Member], where: str) -> list
             have = ", ".join(k for k in members if k != LABEL) or "none"
             raise InputError(f"{where}: has no array for the input '{tensor.name}' (it has {have}); add it")
         member = members[tensor.name]
-        if tensor.dtype is not None and not isinstance(tensor.dtype, int):
-            if np.dtype(tensor.dtype) != member.dtype:
-                raise InputError(
-                    f"{where}: array '{tensor.name}' is {member.dtype}, the input takes {np.dtype(tensor.dtype)}"
-                )
+        dtype = None if tensor.dtype is None or isinstance(tensor.dtype, int) else np.dtype(tensor.dtype)
+        if dtype not in (None, member.dtype):
+            raise InputError(f"{where}: array '{tensor.name}' is {member.dtype}, the input takes {dtype}")
         _check_shape(tensor.name, tensor.shape, member.shape, where)
         names.append(tensor.name)
     return names

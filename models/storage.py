@@ -160,9 +160,8 @@ def byte_size(tensor: onnx.TensorProto) -> int:
     if tensor.data_type in (proto.STRING, proto.UNDEFINED):
         return sum(len(s) for s in tensor.string_data)
     count = int(np.prod(tensor.dims, dtype=np.int64))
-    packed = {proto.INT4: 2, proto.UINT4: 2, proto.FLOAT4E2M1: 2, proto.INT2: 4, proto.UINT2: 4}
-    if tensor.data_type in packed:
-        per_byte = packed[tensor.data_type]
+    if tensor.data_type in (proto.INT4, proto.UINT4, proto.FLOAT4E2M1, proto.INT2, proto.UINT2):
+        per_byte = 4 if tensor.data_type in (proto.INT2, proto.UINT2) else 2
         return (count + per_byte - 1) // per_byte
     return count * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
@@ -209,9 +208,7 @@ class DataFile:
             return embed(tensor, folder) if is_external(tensor) else tensor
         self._stream.write(b"\0" * (-self._stream.tell() % _ALIGNMENT))
         offset = self._stream.tell()
-        self._stream.write(
-            memoryview(external_bytes(tensor, folder)) if is_external(tensor) else _raw(tensor)
-        )
+        self._stream.write(external_bytes(tensor, folder).data if is_external(tensor) else _raw(tensor))
         outside = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
         outside.doc_string = tensor.doc_string
         outside.metadata_props.extend(tensor.metadata_props)

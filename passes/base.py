@@ -25,7 +25,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Exact:
-    """Outputs equal the input model's: integers, booleans and strings bit for bit, floats within tolerance."""
+    """Outputs equal the input model's: integers, booleans, strings bit for bit, floats within tolerance."""
 
     tolerance: Mapping[str, Tolerance] = field(
         default_factory=lambda: {
@@ -100,7 +100,7 @@ class Context:
     declined: list[Declined] = field(default_factory=list)
     """Filled by the pass that runs; the pipeline clears it before each pass and keeps it in the step."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What the pass has to report (JSON types), such as sparsity per layer; kept in the step like `declined`."""
+    """What the pass reports (JSON types), such as sparsity per layer; kept in the step like `declined`."""
     node: str | None = None
     """The node that the pass is at, for the error message if it fails."""
 

@@ -1,7 +1,7 @@
 """The one text form of a pipeline: `prune{criterion=magnitude,sparsity=0.5},quantize`.
 
-Options are the fields of the pass's dataclass: bool, int, float, str, Literal, `X | None`, and tuples of these,
-written `[a,b]`. A string stands bare, or quoted as in JSON where it holds a character of the grammar.
+Options are the fields of the pass's dataclass: bool, int, float, str, Literal, `X | None`, and tuples of
+these, written `[a,b]`. A string stands bare, or quoted as in JSON where it holds a character of the grammar.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Target(Protocol):
         ...
 
     def build(self, model: Model, out: Path) -> Artifact:
-        """Compile `model` into the new folder `out` (which the caller renames into place when all is well)."""
+        """Compile `model` into the new folder `out` (the caller renames it into place when all is well)."""
         ...
 
     def runner(self, artifact: Artifact) -> Runner:

@@ -35,7 +35,8 @@ class RandomParameters:
             return (gain * self._rng.uniform(0.6, 1.4, shape)).astype(np.float32)
         if kind in ("beta", "bias", "running_mean"):
             return (0.1 * self._rng.standard_normal(shape)).astype(np.float32)
-        deviation = gain * sqrt(2.0 / max(1, prod(shape[1:])))
+        fan_in = shape[0] if kind == "kernel" else prod(shape[1:])  # of [in, out], of [out, in, ...]
+        deviation = gain * sqrt(2.0 / fan_in)
         return (deviation * self._rng.standard_normal(shape, dtype=np.float32)).astype(np.float32)
 
 

@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 CALIBRATION, TEST = 1000, 2000
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc]
     """Conv-BN-Relu-Conv-BN-Add-Relu, the twin of `fashion_resnet._block`."""
 
     def __init__(self, inputs: int, channels: int, stride: int) -> None:
@@ -49,7 +49,7 @@ class Block(nn.Module):
         return functional.relu(y + (self.bn3(self.conv3(x)) if self.projects else x))
 
 
-class FashionResNet(nn.Module):
+class FashionResNet(nn.Module):  # type: ignore[misc]
     """The torch twin of `build_fashion_resnet`, for training only."""
 
     def __init__(self) -> None:
@@ -122,7 +122,8 @@ def train(data: Path, epochs: int, seed: int, batch: int = 128) -> FashionResNet
     generator = torch.Generator().manual_seed(seed)
     images, labels = (torch.from_numpy(array) for array in read_split(data, "train"))
     test = [torch.from_numpy(array) for array in read_split(data, "t10k")]
-    network = FashionResNet().to(memory_format=torch.channels_last)
+    network = FashionResNet()
+    network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=0.2, total_steps=epochs * (len(images) // batch), pct_start=0.2

@@ -113,9 +113,15 @@ def value_info(tensor: gs.Tensor) -> onnx.ValueInfoProto:
     else:
         info = onnx.helper.make_tensor_value_info(tensor.name, element_type(tensor.dtype), tensor.shape)
     if source is not None:
-        info.doc_string = source.doc_string
+        _set(info, "doc_string", source.doc_string, source)
         info.metadata_props.extend(source.metadata_props)
     return info
+
+
+def _set(proto: Any, field: str, value: str | None, source: Any) -> None:
+    """Set a text; an empty one only where the source has the empty field too."""
+    if value or (source is not None and source.HasField(field)):
+        setattr(proto, field, value or "")
 
 
 def _attribute(name: str, value: Any, sink: Sink, scopes: list[gs.Graph]) -> AttributeProto:
@@ -134,15 +140,17 @@ def _attribute(name: str, value: Any, sink: Sink, scopes: list[gs.Graph]) -> Att
 
 def _node(node: gs.Node, sink: Sink, scopes: list[gs.Graph]) -> onnx.NodeProto:
     """One node with its attributes, and the metadata of the node that it was imported from."""
-    proto = onnx.NodeProto(op_type=node.op, name=node.name or "", domain=node.domain or "")
+    proto = onnx.NodeProto(op_type=node.op)
+    source = source_of(node)
+    _set(proto, "name", node.name, source)
+    _set(proto, "domain", node.domain, source)
     proto.input.extend(t.name for t in node.inputs)
     proto.output.extend(t.name for t in node.outputs)
-    source = source_of(node)
     sources = {} if source is None else {a.name: a for a in source.attribute}
     for name, value in node.attrs.items():
         attribute = _attribute(name, value, sink, scopes)
         if name in sources:
-            attribute.doc_string = sources[name].doc_string
+            _set(attribute, "doc_string", sources[name].doc_string, sources[name])
             if isinstance(value, list | tuple) and not value:
                 attribute.type = sources[name].type
         proto.attribute.append(attribute)
@@ -152,8 +160,8 @@ def _node(node: gs.Node, sink: Sink, scopes: list[gs.Graph]) -> onnx.NodeProto:
 
 
 def _restore_node(proto: onnx.NodeProto, source: onnx.NodeProto) -> None:
-    proto.doc_string = source.doc_string
-    proto.overload = source.overload
+    _set(proto, "doc_string", source.doc_string, source)
+    _set(proto, "overload", source.overload, source)
     proto.metadata_props.extend(source.metadata_props)
     proto.device_configurations.extend(source.device_configurations)
     kept = {a.name for a in proto.attribute}
@@ -207,13 +215,19 @@ def export_graph(graph: gs.Graph, sink: Sink, overridable: Iterable[str] = ()) -
     proto = _export(graph, sink, [])
     source = source_of(graph)
     if source is not None:
-        names = {t.name for t in proto.initializer} & set(overridable)
+        names = set(overridable)
         proto.input.extend(i for i in source.input if i.name in names)
+        used = {t.name for t in proto.initializer}
+        unused = (t for t in source.initializer if t.name in names - used)
+        proto.initializer.extend(sink(t) for t in unused)
     return proto
 
 
 def _export(graph: gs.Graph, sink: Sink, scopes: list[gs.Graph]) -> onnx.GraphProto:
-    proto = onnx.GraphProto(name=graph.name or "", doc_string=graph.doc_string or "")
+    proto = onnx.GraphProto()
+    source = source_of(graph)
+    _set(proto, "name", graph.name, source)
+    _set(proto, "doc_string", graph.doc_string, source)
     proto.node.extend(_node(node, sink, [*scopes, graph]) for node in graph.nodes)
     proto.input.extend(value_info(t) for t in graph.inputs)
     proto.output.extend(value_info(t) for t in graph.outputs)
@@ -223,7 +237,6 @@ def _export(graph: gs.Graph, sink: Sink, scopes: list[gs.Graph]) -> onnx.GraphPr
             proto.sparse_initializer.append(tensor._values.tensor)
         else:
             proto.initializer.append(sink(tensor_proto(tensor)))
-    source = source_of(graph)
     if source is not None:
         proto.metadata_props.extend(source.metadata_props)
         proto.quantization_annotation.extend(source.quantization_annotation)

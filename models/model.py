@@ -9,7 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
-from onnx_graphsurgeon.ir.tensor import LazyValues
+from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 
 from optc.models import storage
 from optc.models.errors import InputError
@@ -219,4 +219,6 @@ class Model:
 
 def _nbytes(tensor: gs.Constant) -> int:
     values = tensor._values
+    if isinstance(values, SparseValues):
+        return storage.byte_size(values.tensor.values) + storage.byte_size(values.tensor.indices)
     return storage.byte_size(values.tensor) if isinstance(values, LazyValues) else int(values.nbytes)

@@ -92,9 +92,9 @@ class GraphBuilder:
         """Channels (axis 1) of a value that conv, batch_norm or an input made."""
         return self._channels[value]
 
-    def constant(self, name: str, array: Array) -> str:
-        """An initializer with the given contents."""
-        self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+    def constant(self, name: str, value: npt.ArrayLike) -> str:
+        """An initializer with the given contents; a numpy scalar has no axes."""
+        self._initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
     def parameter(self, name: str, *shape: int, gain: float = 1.0) -> str:
@@ -133,6 +133,14 @@ class GraphBuilder:
             attributes["pads"] = [kernel // 2 if pad is None else pad] * 4
         sizes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "group": groups}
         y = self.node("Conv", inputs, name, **sizes, **attributes)
+        self._channels[y] = out
+        return y
+
+    def conv_transpose(self, x: str, name: str, out: int, factor: int) -> str:
+        """A transposed convolution with bias whose kernel and stride are `factor`: it enlarges by that."""
+        weight = self.parameter(f"{name}.weight", self._channels[x], out, factor, factor)
+        inputs = [x, weight, self.parameter(f"{name}.bias", out)]
+        y = self.node("ConvTranspose", inputs, name, kernel_shape=[factor] * 2, strides=[factor] * 2)
         self._channels[y] = out
         return y
 

@@ -53,11 +53,11 @@ class _PickledDtype:
         self._code, self._order = code, "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._order = state[1]
+        self._order = str(state[1])
 
     def dtype(self) -> np.dtype[Any]:
         """The numpy dtype."""
-        return np.dtype(self._code).newbyteorder(self._order)
+        return np.dtype(self._order + self._code)
 
 
 _NUMPY_GLOBALS: dict[tuple[str, str], object] = {
@@ -116,7 +116,7 @@ def read_torch_legacy(path: Path) -> dict[str, Array]:
     """The state dictionary of a checkpoint in torch's format before 1.6 (`torch/serialization.py`, legacy).
 
     Five pickles (magic number, protocol, system, tensors, storage keys), then for each key its element count
-    (int64) and its elements. Tensors are views: shape and strides over a storage. InputError for other content.
+    (int64) and its elements. Tensors are views: shape and strides over a storage. InputError otherwise.
     """
     with path.open("rb") as file:
         load: Callable[[], Any] = lambda: _TorchUnpickler(file, _TORCH_GLOBALS).load()  # noqa: E731

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from optc.models.errors import InputError, MissingError, OptcError
@@ -67,7 +68,7 @@ def _write(name: str, product: Product, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for kind, arrays in (("calibration", product.calibration), ("test", product.test)):
             if arrays:
-                _replace(folder / f"{name}.{kind}.npz", lambda path, arrays=arrays: write_npz(path, arrays))
+                _replace(folder / f"{name}.{kind}.npz", partial(write_npz, arrays=arrays))
         model = folder / f"{name}.onnx"
         _replace(model, lambda path: path.write_bytes(product.model))
     except OSError as error:

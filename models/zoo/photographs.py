@@ -35,7 +35,7 @@ def normalize_efficientnet(rgb: Array) -> Array:
 
 
 def labelled_data(folder: Path, size: int, normalize: Normalize) -> dict[str, Array]:
-    """`image` [20,3,size,size]: centre squares, 7/8 of the shorter side; `label` [20], torchvision's order."""
+    """`image` [20,3,size,size]: centres, 7/8 of the shorter side; `label` [20], torchvision's order."""
     images, labels = [], []
     for image, label in _photographs(folder):
         side = round(min(image.size) * 0.875)

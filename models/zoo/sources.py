@@ -88,7 +88,8 @@ def _mnist_tf(dianna: Path) -> Product:
     data = np.load(dianna / "dianna" / "data" / "binary-mnist.npz")
 
     def images(name: str) -> Array:
-        return data[name].reshape(-1, 28, 28, 1).astype(np.float32) / np.float32(255)
+        grey: Array = data[name].reshape(-1, 28, 28, 1)
+        return grey.astype(np.float32) / np.float32(255)
 
     return Product(
         (dianna / "dianna" / "models" / "mnist_model_tf.onnx").read_bytes(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, inliner, shape_inference
 
 from optc.models import storage
 from optc.models.model import Model
@@ -88,9 +88,9 @@ def _inferred(proto: onnx.ModelProto) -> onnx.GraphProto:
             tensor.ClearField("data_location")
     try:
         if proto.functions:
-            proto = onnx.inliner.inline_local_functions(proto)
-        return onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+            proto = inliner.inline_local_functions(proto)
+        return shape_inference.infer_shapes(proto, data_prop=True).graph
+    except (shape_inference.InferenceError, RuntimeError, ValueError):
         return proto.graph
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from optc.models.model import Model
 from optc.passes.analysis.counts import count
 

@@ -1,0 +1,131 @@
+"""Metrics on labelled data, with 95% intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optc.models.errors import InputError
+from optc.passes.base import Score
+
+Values = NDArray[np.float64]
+
+_Z = 1.959964
+"""Two-sided 95% quantile of the normal distribution."""
+
+
+def decisions(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """The class that `output` chooses for every label, shape of `labels`.
+
+    `output` holds class numbers of the labels' shape, or a score for each class along axis 1 or the last.
+    """
+    if np.issubdtype(output.dtype, np.integer) and output.size == labels.size:
+        return output.reshape(labels.shape).astype(np.int64)
+    scores = _scores(output, labels)
+    return np.asarray(np.argmax(scores, axis=-1), np.int64).reshape(labels.shape)
+
+
+def _scores(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    """Scores with the classes last, one row for each label."""
+    for axis in (1, -1):
+        classes = output.shape[axis] if output.ndim > 1 else 1
+        if classes > 1 and output.size == labels.size * classes:
+            return np.moveaxis(output, axis, -1).reshape(labels.size, -1)
+    raise InputError(
+        f"labels of shape {list(labels.shape)} do not fit the model's first output {list(output.shape)}"
+    )
+
+
+def _hits(output: NDArray[Any], labels: NDArray[Any], top: int) -> Values:
+    _check_classes(labels)
+    if top == 1:
+        hit = decisions(output, labels) == labels
+    else:
+        best = np.argsort(-_scores(output, labels), axis=-1, kind="stable")[:, :top]
+        hit = (best == labels.reshape(-1, 1)).any(axis=1)
+    return np.asarray(hit.reshape(len(labels), -1).mean(axis=1, dtype=np.float64))
+
+
+def _check_classes(labels: NDArray[Any]) -> None:
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"labels are {labels.dtype}; this metric needs class numbers (integers)")
+
+
+def _pairs(output: NDArray[Any], labels: NDArray[Any]) -> tuple[Values, Values]:
+    if output.size != labels.size:
+        raise InputError(
+            f"labels of shape {list(labels.shape)} do not fit the model's first output {list(output.shape)}"
+        )
+    rows = len(labels)
+    return output.reshape(rows, -1).astype(np.float64), labels.reshape(rows, -1).astype(np.float64)
+
+
+def _mse(output: NDArray[Any], labels: NDArray[Any]) -> Values:
+    a, b = _pairs(output, labels)
+    return np.asarray(np.mean((a - b) ** 2, axis=1))
+
+
+def _cosine(output: NDArray[Any], labels: NDArray[Any]) -> Values:
+    a, b = _pairs(output, labels)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.asarray(np.sum(a * b, axis=1) / np.maximum(norms, np.finfo(np.float64).tiny))
+
+
+PER_SAMPLE: dict[str, Callable[[NDArray[Any], NDArray[Any]], Values]] = {
+    "top1": lambda output, labels: _hits(output, labels, 1),
+    "top5": lambda output, labels: _hits(output, labels, 5),
+    "mse": _mse,
+    "cosine": _cosine,
+}
+"""Metrics that are the mean of one value for each sample: (output, labels) to shape (samples,)."""
+
+METRICS = (*PER_SAMPLE, "f1")
+"""The metrics of `--metric`; `mse` is better when lower, all others when higher."""
+
+
+def mean_score(metric: str, values: Values) -> Score:
+    """The mean of `values`, one for each sample, with its interval.
+
+    Proportions of yes and no take Wilson's score interval (Wilson 1927), other means the normal one.
+    """
+    count, mean = len(values), float(values.mean())
+    if np.isin(values, (0.0, 1.0)).all():
+        low, high = wilson(mean, count)
+    else:
+        half = _Z * float(values.std(ddof=1 if count > 1 else 0)) / math.sqrt(count)
+        low, high = mean - half, mean + half
+    return Score(metric, mean, low, high, count)
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Wilson's 95% score interval of a proportion `share` seen in `count` trials."""
+    z2 = _Z * _Z
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = _Z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def f1_score(chosen: NDArray[np.int64], labels: NDArray[Any]) -> Score:
+    """F1 averaged over the classes that occur (macro), with a percentile bootstrap interval (200 draws)."""
+    _check_classes(labels)
+    classes = np.unique(np.concatenate([chosen.ravel(), labels.ravel()]))
+    rows = len(labels)
+    chosen, labels = chosen.reshape(rows, -1), labels.reshape(rows, -1)
+    rng = np.random.default_rng(0)
+    draws = [_macro_f1(chosen[i], labels[i], classes) for i in rng.integers(0, rows, (200, rows))]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Score("f1", _macro_f1(chosen, labels, classes), float(low), float(high), rows)
+
+
+def _macro_f1(chosen: NDArray[np.int64], labels: NDArray[Any], classes: NDArray[np.int64]) -> float:
+    scores = []
+    for c in classes:
+        hits = int(np.sum((chosen == c) & (labels == c)))
+        total = int(np.sum(chosen == c) + np.sum(labels == c))
+        if total:
+            scores.append(2 * hits / total)
+    return float(np.mean(scores))

@@ -1,0 +1,128 @@
+"""Accuracy on labelled samples, and its intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optc.models.data import Samples
+from optc.models.errors import InputError
+from optc.models.model import Model
+from optc.passes.verify.evaluate import Evaluator
+from optc.passes.verify.metrics import METRICS, PER_SAMPLE, f1_score, mean_score, wilson
+
+
+def identity(shape: str = "N,10", dtype: str = "float") -> Model:
+    return Model(
+        onnx.parser.parse_model(
+            f'<ir_version: 8, opset_import: ["": 17]> g ({dtype}[{shape}] x) => ({dtype}[{shape}] y) '
+            "{ y = Identity(x) }"
+        )
+    )
+
+
+def samples(folder: Path, **arrays: np.ndarray) -> Samples:
+    np.savez(folder / "eval.npz", **arrays)
+    return Samples(folder / "eval.npz")
+
+
+def scored(count: int, classes: int, right: int) -> dict[str, np.ndarray]:
+    """Scores of which exactly `right` rows are highest at their label."""
+    label = np.arange(count) % classes
+    chosen = np.where(np.arange(count) < right, label, (label + 1) % classes)
+    return {"x": np.eye(classes, dtype=np.float32)[chosen], "label": label}
+
+
+@pytest.mark.parametrize("shape", ["N,10", "7,10"])
+def test_top1_counts_every_sample_once(tmp_path: Path, shape: str) -> None:
+    score = Evaluator(samples(tmp_path, **scored(150, 10, 120)))(identity(shape))
+    assert (score.metric, score.value, score.samples) == ("top1", 0.8, 150)
+    assert score.low < 0.8 < score.high
+
+
+def test_top5(tmp_path: Path) -> None:
+    data = samples(tmp_path, x=np.arange(20, dtype=np.float32).reshape(2, 10), label=np.array([5, 4]))
+    assert Evaluator(data, "top5")(identity()).value == 0.5
+    assert Evaluator(data, "top1")(identity()).value == 0
+
+
+def test_scores_for_every_pixel() -> None:
+    output = np.zeros((2, 3, 2, 2), np.float32)
+    output[:, 1] = 1
+    labels = np.ones((2, 2, 2), np.int64)
+    labels[1, 0, 0] = 0
+    assert PER_SAMPLE["top1"](output, labels).tolist() == [1.0, 0.75]
+
+
+def test_scores_for_every_token_and_classes_themselves() -> None:
+    output = np.eye(4, dtype=np.float32)[None]  # 1 sample, 4 tokens, 4 classes
+    assert PER_SAMPLE["top1"](output, np.array([[0, 1, 2, 0]])).tolist() == [0.75]
+    assert PER_SAMPLE["top1"](np.array([[3], [1]]), np.array([3, 2])).tolist() == [1.0, 0.0]
+
+
+def test_mse_and_cosine() -> None:
+    a, b = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[1.0, 2.0], [0.0, 1.0]])
+    assert PER_SAMPLE["mse"](a, b).tolist() == [2.0, 0.5]
+    assert PER_SAMPLE["cosine"](a, b) == pytest.approx([1 / np.sqrt(5), 1.0])
+
+
+def test_f1_is_the_mean_over_classes() -> None:
+    chosen, labels = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    score = f1_score(chosen, labels)
+    assert score.value == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert score.low <= score.value <= score.high
+    assert f1_score(chosen, labels) == score
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_runs(tmp_path: Path, metric: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((70, 10), np.float32)
+    label = x + 0.1 if metric in ("mse", "cosine") else x.argmax(axis=1)
+    score = Evaluator(samples(tmp_path, x=x, label=label), metric)(identity())
+    assert score.value == pytest.approx(0.01 if metric == "mse" else 1, abs=0.01)
+
+
+def test_wilson_against_published_values() -> None:
+    # 81 of 263: Newcombe 1998, table I, method 3.
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+@given(st.integers(1, 500), st.integers(0, 500))
+def test_wilson_holds_the_share(count: int, hits: int) -> None:
+    share = min(hits, count) / count
+    low, high = wilson(share, count)
+    assert 0 <= low <= share + 1e-12 and share - 1e-12 <= high <= 1
+
+
+def test_other_means_take_the_normal_interval() -> None:
+    score = mean_score("mse", np.array([0.5, 1.5, 0.5, 1.5]))
+    half = 1.959964 * np.std([0.5, 1.5, 0.5, 1.5], ddof=1) / 2
+    assert (score.low, score.high) == pytest.approx((1 - half, 1 + half))
+
+
+def test_a_model_is_scored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = Evaluator(samples(tmp_path, **scored(20, 10, 20)))
+    first = evaluator(identity())
+    monkeypatch.setattr(evaluator, "score", None)
+    assert evaluator(identity()) is first
+
+
+def test_errors(tmp_path: Path) -> None:
+    data = samples(tmp_path, x=np.zeros((4, 10), np.float32))
+    with pytest.raises(InputError, match="unknown metric 'top2'; did you mean 'top"):
+        Evaluator(data, "top2")
+    with pytest.raises(InputError, match="has no array 'label'"):
+        Evaluator(data)
+    with pytest.raises(InputError, match=r"labels of shape \[4, 3\] do not fit"):
+        Evaluator(samples(tmp_path, x=np.zeros((4, 10), np.float32), label=np.zeros((4, 3), int)))(identity())
+    with pytest.raises(InputError, match="labels are float64; this metric needs class numbers"):
+        Evaluator(samples(tmp_path, x=np.zeros((4, 10), np.float32), label=np.zeros(4)))(identity())
+    with pytest.raises(InputError, match="do not fit"):
+        PER_SAMPLE["top1"](np.zeros((4, 1), np.float32), np.zeros(4, int))

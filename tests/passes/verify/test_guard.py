@@ -1,0 +1,104 @@
+"""The guard: no gain, no change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx
+import pytest
+
+from optc.models.model import Model
+from optc.passes.base import Context, Contract, Exact, Lossy
+from optc.passes.bind_shapes import BindShapes
+from optc.passes.cost import Cost
+from optc.passes.pipeline import Pipeline, Step
+from optc.passes.verify.guard import GuardWatcher
+from optc.passes.verify.measure import measure
+from optc.passes.verify.watcher import VerifyWatcher
+
+TEXT = '<ir_version: 8, opset_import: ["": 17]> g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Turns Relu into Abs; under Exact that would be a lie, but the guard does not look at values."""
+
+    name: ClassVar[str] = "swap"
+    contract: Contract = Lossy("sign")
+
+    def run(self, model: Model, context: Context) -> bool:
+        model.graph.nodes[0].op = "Abs"
+        return True
+
+
+def costs(relu: float, abs_: float, source: str = "measured: test") -> object:
+    return lambda model: Cost(source, seconds={"Relu": relu, "Abs": abs_}[model.view.nodes[0].op])
+
+
+def guarded(p: object, cost: object) -> tuple[Model, Step]:
+    model = Model(onnx.parser.parse_model(TEXT))
+    (step,) = Pipeline((p,)).run(model, Context(), [GuardWatcher(cost), VerifyWatcher()])  # type: ignore[arg-type]
+    return model, step
+
+
+def test_a_faster_lossy_pass_stays() -> None:
+    model, step = guarded(Swap(), costs(2e-3, 1e-3))
+    assert step.changed and step.rolled_back is None
+    assert model.view.nodes[0].op == "Abs"
+
+
+@pytest.mark.parametrize("after", [1e-3, 2e-3])
+def test_a_lossy_pass_without_gain_goes_back(after: float) -> None:
+    model, step = guarded(Swap(), costs(1e-3, after))
+    assert not step.changed
+    assert step.rolled_back == f"{after * 1e3:g} ms after, 1 ms before (measured: test)"
+    assert model.to_proto() == onnx.parser.parse_model(TEXT)
+
+
+def test_the_table_says_that_it_went_back() -> None:
+    watcher = VerifyWatcher()
+    model = Model(onnx.parser.parse_model(TEXT))
+    Pipeline((Swap(),)).run(model, Context(), [GuardWatcher(costs(1e-3, 2e-3)), watcher])  # type: ignore[arg-type]
+    row = watcher.rows[1]
+    assert row.note.startswith("rolled back: 2 ms after") and not row.changed and not row.broken
+
+
+@pytest.mark.parametrize("after, stays", [(1.04e-3, True), (1.06e-3, False)])
+def test_an_exact_pass_goes_back_only_where_it_is_slower(after: float, stays: bool) -> None:
+    model = Model(onnx.parser.parse_model(TEXT))
+    (step,) = Pipeline((Swap(Exact()),)).run(model, Context(), [GuardWatcher(costs(1e-3, after))])  # type: ignore[arg-type]
+    assert step.changed is stays
+
+
+def test_estimates_are_taken_once_and_cycles_count() -> None:
+    calls: list[str] = []
+
+    def cost(model: Model) -> Cost:
+        calls.append(model.view.nodes[0].op)
+        return Cost("estimated", cycles=10 if calls[-1] == "Relu" else 20)
+
+    _, step = guarded(Swap(), cost)
+    assert calls == ["Relu", "Abs"]
+    assert step.rolled_back == "20 cycles after, 10 cycles before (estimated)"
+
+
+def test_a_noisy_measurement_is_repeated() -> None:
+    times = iter([1.0, 9.0, 9.0, 0.5, 9.0, 9.0])
+    _, step = guarded(Swap(), lambda model: Cost("measured: test", seconds=next(times)))
+    assert step.changed
+
+
+def test_costs_that_cannot_be_compared_roll_nothing_back() -> None:
+    _, step = guarded(Swap(), lambda model: Cost("estimated"))
+    assert step.changed
+
+
+def test_bound_shapes_are_not_judged() -> None:
+    _, step = guarded(BindShapes(("x=8,4",)), costs(0.0, 0.0))
+    assert step.changed
+
+
+def test_measuring_in_onnx_runtime() -> None:
+    cost = measure(Model(onnx.parser.parse_model(TEXT)))
+    assert cost.measured and cost.seconds and cost.seconds > 0

@@ -25,8 +25,8 @@ _SAFETENSORS_DTYPES = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "
 class _Unpickler(pickle.Unpickler):
     """Refuses every global but the given ones, so that a pickle can call nothing else."""
 
-    def __init__(self, file: BinaryIO, allowed: dict[tuple[str, str], object], **options: Any) -> None:
-        super().__init__(file, **options)
+    def __init__(self, file: BinaryIO, allowed: dict[tuple[str, str], object]) -> None:
+        super().__init__(file)
         self._allowed = allowed
 
     def find_class(self, module: str, name: str) -> object:
@@ -62,15 +62,16 @@ class _PickledDtype:
 
 _NUMPY_GLOBALS: dict[tuple[str, str], object] = {
     ("numpy.core.multiarray", "_reconstruct"): lambda *_: _PickledArray(),
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: _PickledArray(),  # since numpy 2
     ("numpy", "ndarray"): None,
     ("numpy", "dtype"): _PickledDtype,
 }
 
 
 def read_numpy_pickle(path: Path) -> dict[str, list[Array]]:
-    """A pickled dictionary of lists of numpy arrays (Python 2 or 3); InputError for anything else in it."""
+    """A pickled dictionary of lists of numpy arrays (protocol 3 and later); InputError for anything else."""
     with path.open("rb") as file:
-        content = _Unpickler(file, _NUMPY_GLOBALS, encoding="latin1").load()
+        content = _Unpickler(file, _NUMPY_GLOBALS).load()
     return {str(name): [item.array for item in items] for name, items in content.items()}
 
 

@@ -92,7 +92,8 @@ def tensor_proto(tensor: gs.Constant) -> TensorProto:
     if isinstance(values, LazyValues):
         proto = TensorProto()
         proto.CopyFrom(values.tensor)
-        proto.name = tensor.name
+        if proto.name != tensor.name:
+            proto.name = tensor.name
         return proto
     array = np.asarray(values)
     if array.dtype == np.float32 and tensor.export_dtype not in (None, array.dtype):
@@ -157,6 +158,11 @@ def _node(node: gs.Node, sink: Sink, scopes: list[gs.Graph]) -> onnx.NodeProto:
     if source is not None and source.op_type == node.op:
         _restore_node(proto, source)
     return proto
+
+
+def node_proto(node: gs.Node, graph: gs.Graph, sink: Sink) -> onnx.NodeProto:
+    """One node of the top-level `graph` as a proto; `sink` stores the tensors inside it."""
+    return _node(node, sink, [graph])
 
 
 def _restore_node(proto: onnx.NodeProto, source: onnx.NodeProto) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.backend.test.case.node import collect_testcases
 
 from optc.models.errors import InputError
 from optc.models.model import Model
@@ -199,6 +200,15 @@ def test_light_models_survive_the_graph(path: Path) -> None:
     assert list(again.graph.node) == list(source.graph.node)
     assert {t.name: t for t in again.graph.initializer} == {t.name: t for t in source.graph.initializer}
     assert {t.name: t for t in again.graph.input} == {t.name: t for t in source.graph.input}
+
+
+def test_every_node_test_of_onnx_survives_the_graph() -> None:
+    cases = collect_testcases(None)
+    assert len(cases) > 1500
+    for case in cases:
+        model = Model(case.model)
+        assert model.graph is not None
+        assert normal(model.to_proto()) == normal(case.model), case.name
 
 
 def test_an_edit_is_saved_and_the_rest_kept() -> None:

@@ -1,0 +1,157 @@
+"""ONNX to Relax by TVM's importer, with islands in place of what it refuses. Imports TVM: load it late."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+from tvm import relax, tirx
+from tvm.relax.frontend.onnx import onnx_frontend
+
+from optc.models import storage
+from optc.models.session import first_line
+from optc.targets.lowering.graph import Graph, Type
+from optc.targets.lowering.islands import Island, schedule
+
+_TAKE_SHAPES = frozenset(
+    ("Reshape", "Resize", "ConstantOfShape", "Gather", "Slice", "Shape", "Expand")
+    + ("Concat", "Equal", "Where", "Cast", "CastLike", "Squeeze")
+)
+"""Operators whose converters take a Relax shape; for all others it is made a tensor first."""
+
+
+def import_graph(graph: Graph, islands: Sequence[Island], names: Sequence[str]) -> tuple[Any, dict[int, str]]:
+    """The graph as a Relax module with the function `main`, and what the importer refused.
+
+    `names`: of the packed function that runs each island. Returns the module, which is of use only if
+    nothing was refused, and node index to the reason of the refusal.
+    """
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        importer = _Importer(graph, islands, names)
+        module = importer.from_onnx(graph.proto.graph, _opset(graph.proto))
+    return module, importer.refused
+
+
+def _opset(proto: onnx.ModelProto) -> int:
+    return next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
+class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
+    """TVM's importer, node by node: a node that fails is noted and stood in for, so that all are tried."""
+
+    def __init__(self, graph: Graph, islands: Sequence[Island], names: Sequence[str]) -> None:
+        self.source = graph
+        self.refused: dict[int, str] = {}
+        self.names = {island.nodes: name for island, name in zip(islands, names, strict=True)}
+        self.order = schedule(graph, islands)
+        self.symbols = {name: tirx.Var(_identifier(name), "int64") for name in sorted(graph.symbols)}
+        shapes = {n: self._shape_of(graph.types[n]) for n in graph.inputs if n in graph.types}
+        super().__init__(shapes, None)
+
+    def _shape_of(self, found: Type) -> list[Any]:
+        return [self.symbols[d] if isinstance(d, str) else d for d in found.dims]
+
+    def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
+        """Each node is judged by itself."""
+
+    def _parse_array(self, tensor: onnx.TensorProto) -> Any:
+        if storage.is_external(tensor):
+            tensor = storage.embed(tensor, self.source.folder)
+        return super()._parse_array(tensor)
+
+    def _construct_nodes(self, graph: onnx.GraphProto) -> None:
+        for item in self.order:
+            if isinstance(item, Island):
+                self._emit_island(item, self.names[item.nodes])
+                continue
+            node = self.source.nodes[item]
+            try:
+                self._import_node(node)
+            except Exception as error:
+                self.refused[item] = f"TVM cannot import it: {_reason(error)}"
+                self._stand_in(node)
+        for name in self.source.outputs:
+            self._nodes[name] = self._tensor(self._nodes[name])
+
+    def _import_node(self, node: onnx.NodeProto) -> None:
+        before = dict(self._nodes)
+        if node.op_type not in _TAKE_SHAPES:
+            for name in node.input:
+                if name and isinstance(self._nodes[name].ty, relax.ShapeType):
+                    self._nodes[name] = self._tensor(self._nodes[name])
+        super()._construct_nodes(SimpleNamespace(node=[node]))
+        for name in node.input:
+            if name:
+                self._nodes[name] = before[name]
+        for name in node.output:
+            if name:
+                self._check(name)
+
+    def _check(self, name: str) -> None:
+        """Raise where TVM's idea of a value's type differs from ONNX's."""
+        want, have = self.source.types.get(name), self._nodes[name].ty
+        if want is None or isinstance(have, relax.ShapeType):
+            return
+        if not isinstance(have, relax.TensorType):
+            raise TypeError(f"it makes {type(have).__name__} of '{name}', not a tensor")
+        if str(have.dtype) != want.dtype:
+            raise TypeError(f"it makes {have.dtype} of '{name}', ONNX {want.dtype}")
+        if have.ndim != -1 and have.ndim != len(want.dims):
+            raise TypeError(f"it gives '{name}' {have.ndim} dimensions, ONNX {len(want.dims)}")
+        for got, dim in zip(have.shape or (), want.dims, strict=False):
+            if isinstance(got, tirx.IntImm) and isinstance(dim, int) and int(got) != dim:
+                raise TypeError(f"it gives '{name}' the shape {have.shape}, ONNX {list(want.dims)}")
+
+    def _tensor(self, value: Any) -> Any:
+        """A shape as a tensor of int64; tensors are left as they are."""
+        if not isinstance(value.ty, relax.ShapeType):
+            return value
+        if isinstance(value, relax.ShapeExpr) and all(isinstance(v, tirx.IntImm) for v in value.values):
+            return relax.const(np.array([int(v) for v in value.values], np.int64))
+        return self.bb.emit(relax.op.shape_to_tensor(value))
+
+    def _emit_island(self, island: Island, name: str) -> None:
+        inputs = [self.bb.emit(self._tensor(self._nodes[n])) for n in island.inputs]
+        types = [self._relax_type(n) for n in island.outputs]
+        call = self.bb.emit(
+            relax.call_dps_packed(name, inputs, out_ty=types if len(types) != 1 else types[0])
+        )
+        for index, output in enumerate(island.outputs):
+            item = call if len(types) == 1 else self.bb.emit(relax.TupleGetItem(call, index))
+            self._nodes[output] = item
+
+    def _relax_type(self, name: str) -> Any:
+        found = self.source.types[name]
+        return relax.TensorType(self._shape_of(found), found.dtype)
+
+    def _stand_in(self, node: onnx.NodeProto) -> None:
+        """Values of the right types in place of a refused node, so that the rest can be tried."""
+        for name in node.output:
+            if name and self.source.passable(name) is not None:
+                self._nodes[name] = relax.Var(_identifier(name), self._relax_type(name))
+            elif name:
+                self._nodes[name] = _UNKNOWN
+
+
+_UNKNOWN: Any = SimpleNamespace(ty=None)
+"""Stands for a value that TVM cannot hold; whatever touches it is refused, which it would be anyway."""
+
+
+def _identifier(name: str) -> str:
+    return "v_" + "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
+
+
+def _reason(error: Exception) -> str:
+    """The line of a TVM error that says what is wrong, without traceback or object dumps."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    if isinstance(error, KeyError) or not lines:
+        text = f"{type(error).__name__} {first_line(error)}"
+    return text if len(text) <= 160 else text[:157] + "..."

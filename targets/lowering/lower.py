@@ -1,0 +1,104 @@
+"""ONNX to a Relax module and islands: what TVM takes, and what ONNX Runtime keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optc.models import storage
+from optc.models.errors import OptcError
+from optc.models.model import Model
+from optc.models.session import Session, first_line
+from optc.targets.base import Placement
+from optc.targets.lowering.graph import Graph
+from optc.targets.lowering.islands import Island, WholeGraphError, cut, plan
+from optc.targets.lowering.known_bad import refusals
+
+ISLAND = "island"
+
+Compile = Callable[[Any], Any]
+"""Takes a Relax module (`tvm.IRModule`), returns an executable."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A model compiled as far as TVM takes it.
+
+    `executable`: what `compile` made of the Relax module, None where the whole graph is one island;
+    `islands`: the packed function that the executable calls, and the model that it runs.
+    """
+
+    executable: Any
+    islands: Mapping[str, Model]
+    placement: tuple[Placement, ...]
+
+
+def lower(model: Model, target: str, compile: Compile) -> Lowered:
+    """Import and compile `model`; nodes that TVM refuses at either step become islands.
+
+    Raises `InputError` where a node is of an unknown domain, or where neither TVM nor ONNX Runtime takes the
+    model.
+    """
+    graph = Graph(model)
+    refused = refusals(graph)
+    try:
+        return _lower(graph, refused, target, compile)
+    except WholeGraphError as error:
+        Session(model)  # raises InputError where ONNX Runtime refuses it too
+        reason = f"the whole graph is one island: {error}"
+        return Lowered(None, {}, _placement(graph, dict.fromkeys(range(len(graph.nodes)), reason), target))
+
+
+def _lower(graph: Graph, refused: dict[int, str], target: str, compile: Compile) -> Lowered:
+    from optc.targets.lowering.importer import import_graph
+    from optc.targets.lowering.isolate import failing_nodes
+
+    if graph.proto.graph.sparse_initializer:
+        raise WholeGraphError("TVM cannot hold sparse initializers")
+    isolated = False
+    while True:
+        islands, reasons = plan(graph, refused)
+        if len(reasons) == len(graph.nodes):
+            raise WholeGraphError("; ".join(sorted(set(reasons.values()))[:3]) or "it has no nodes")
+        models = {island_name(m): m for m in (_cut(graph, i) for i in islands)}
+        try:
+            module, more = import_graph(graph, islands, list(models))
+            if not more:
+                return Lowered(compile(module), models, _placement(graph, reasons, target))
+        except OptcError:
+            raise
+        except Exception as error:
+            if isolated:
+                raise WholeGraphError(f"TVM cannot compile it: {first_line(error)}") from error
+            more, isolated = failing_nodes(graph, reasons, compile), True
+            if not more:
+                raise WholeGraphError(f"TVM cannot compile it: {first_line(error)}") from error
+        refused |= more
+
+
+def _cut(graph: Graph, island: Island) -> Model:
+    model = cut(graph, island)
+    try:
+        Session(model)
+    except OptcError as error:
+        raise WholeGraphError(f"an island does not stand by itself: {error}") from error
+    return model
+
+
+def island_name(model: Model) -> str:
+    """The packed function of an island: its name tells what it computes, weights included."""
+    proto = model.to_proto(embed=False)
+    digest = hashlib.sha256(proto.SerializeToString(deterministic=True))
+    for tensor in storage.tensors_of(proto):
+        if storage.is_external(tensor):
+            digest.update(storage.external_bytes(tensor, model.folder).data)
+    return f"optc.island.{digest.hexdigest()[:16]}"
+
+
+def _placement(graph: Graph, reasons: Mapping[int, str], target: str) -> tuple[Placement, ...]:
+    return tuple(
+        Placement(n.name, n.op_type, ISLAND if i in reasons else target, reasons.get(i))
+        for i, n in enumerate(graph.nodes)
+    )

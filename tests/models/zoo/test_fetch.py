@@ -1,5 +1,6 @@
 """Fetching: errors, whole files or none, and what is fetched is right (skipped where it is not)."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +48,15 @@ def test_package_index_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_archive_of_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "qonnx-1.0.0-py2.py3-none-any.whl").write_bytes(b"not the wheel")
+    folder = "qonnx-1.0.0.dist-info"
+    with zipfile.ZipFile(tmp_path / "qonnx-1.0.0-py2.py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{folder}/METADATA", "Metadata-Version: 2.1\nName: qonnx\nVersion: 1.0.0\n")
+        wheel.writestr(f"{folder}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{folder}/RECORD", "")
+        wheel.writestr("qonnx/data/onnx/mnist-conv/model.onnx", "another model")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(MissingError, match=r"qonnx==1.0.0"):
+    with pytest.raises(MissingError, match=r"qonnx==1.0.0.* DO NOT MATCH THE HASHES"):
         fetch("mnist-cntk", tmp_path / "zoo")
     assert not (tmp_path / "zoo").exists()
 

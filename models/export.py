@@ -87,13 +87,14 @@ def element_type(dtype: Any) -> int:
 
 
 def tensor_proto(tensor: gs.Constant) -> TensorProto:
-    """A dense constant as a TensorProto; values never loaded are taken over untouched."""
+    """A dense constant as a TensorProto, to read only; values never loaded are taken over untouched."""
     values = tensor._values
     if isinstance(values, LazyValues):
+        if values.tensor.name == tensor.name:
+            return values.tensor
         proto = TensorProto()
         proto.CopyFrom(values.tensor)
-        if proto.name != tensor.name:
-            proto.name = tensor.name
+        proto.name = tensor.name
         return proto
     array = np.asarray(values)
     if array.dtype == np.float32 and tensor.export_dtype not in (None, array.dtype):
@@ -131,7 +132,7 @@ def _attribute(name: str, value: Any, sink: Sink, scopes: list[gs.Graph]) -> Att
     if isinstance(value, gs.Tensor):
         return onnx.helper.make_attribute(name, sink(tensor_proto(value)))
     if isinstance(value, gs.Graph):
-        return onnx.helper.make_attribute(name, _export(value, sink, scopes))
+        return onnx.helper.make_attribute(name, _export(value, sink, scopes, onnx.GraphProto()))
     if isinstance(value, type | np.dtype):
         return onnx.helper.make_attribute(name, element_type(value))
     if isinstance(value, list | tuple) and not value:
@@ -216,9 +217,14 @@ def _values(graph: gs.Graph) -> Iterable[gs.Variable]:
                     yield tensor
 
 
-def export_graph(graph: gs.Graph, sink: Sink, overridable: Iterable[str] = ()) -> onnx.GraphProto:
-    """`graph` as a GraphProto; `sink` stores each tensor, `overridable` initializers are inputs too."""
-    proto = _export(graph, sink, [])
+def export_graph(
+    graph: gs.Graph, sink: Sink, proto: onnx.GraphProto, overridable: Iterable[str] = ()
+) -> None:
+    """Write `graph` into the empty `proto`, where each tensor is copied once.
+
+    `sink` stores each tensor; `overridable` initializers are inputs too.
+    """
+    _export(graph, sink, [], proto)
     source = source_of(graph)
     if source is not None:
         names = set(overridable)
@@ -226,11 +232,9 @@ def export_graph(graph: gs.Graph, sink: Sink, overridable: Iterable[str] = ()) -
         used = {t.name for t in proto.initializer}
         unused = (t for t in source.initializer if t.name in names - used)
         proto.initializer.extend(sink(t) for t in unused)
-    return proto
 
 
-def _export(graph: gs.Graph, sink: Sink, scopes: list[gs.Graph]) -> onnx.GraphProto:
-    proto = onnx.GraphProto()
+def _export(graph: gs.Graph, sink: Sink, scopes: list[gs.Graph], proto: onnx.GraphProto) -> onnx.GraphProto:
     source = source_of(graph)
     _set(proto, "name", graph.name, source)
     _set(proto, "doc_string", graph.doc_string, source)

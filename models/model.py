@@ -175,7 +175,7 @@ class Model:
         out = onnx.ModelProto()
         if self._changed and self._graph is not None:
             out.CopyFrom(self.header)
-            out.graph.CopyFrom(export_graph(self._graph, sink, self.overridable))
+            export_graph(self._graph, sink, out.graph, self.overridable)
             return out
         out.CopyFrom(self._source)
         if self._changed:

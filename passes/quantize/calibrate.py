@@ -1,0 +1,95 @@
+"""Calibration: the samples run through the float model, sample by sample, and values are watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from optc.models.data import Samples
+from optc.models.errors import InputError
+from optc.models.model import Model
+from optc.models.session import Session, check_feeds
+from optc.passes.base import Context
+from optc.passes.quantize.statistics import Statistics
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def observe(
+    model: Model,
+    tensors: Sequence[gs.Tensor],
+    context: Context,
+    statistics: Callable[[], Statistics],
+    limit: int | None = None,
+) -> dict[str, Statistics]:
+    """Statistics of `tensors` of the float `model` over the first `limit` calibration samples, by name.
+
+    One sample is in memory at a time (a batch, where the model's batch is fixed). Raises `InputError` where
+    there are no samples, where they do not fit the inputs, or where NaN or infinity turns up, naming tensor
+    and sample.
+    """
+    samples = context.calibration
+    if samples is None:
+        raise InputError("quantize needs calibration samples: give them with --calib SAMPLES.npz")
+    names = check_feeds(model, samples.members, str(samples.path))
+    size = _batch(model, samples)
+    watched = {t.name: statistics() for t in tensors}
+    session = Session(_watching(model, list(watched)), optimize=True)
+    outputs = [n for n in watched if n not in names]
+    count = samples.length if limit is None else max(min(limit, samples.length), size)
+    batches = samples.batches(names, size, count - count % size)
+    for index, feeds in enumerate(context.progress.track(batches, "calibrating", count // size)):
+        where = f"{samples.path}: {_which(index, size)}"
+        for name, values in feeds.items():
+            _check_finite(values, f"{where}: array '{name}' holds NaN or infinity")
+        for name, values in _run(session, feeds, outputs):
+            _check_finite(values, f"{where}: makes '{name}' NaN or infinite")
+            watched[name].add(values)
+        for name in names:
+            if name in watched:
+                watched[name].add(feeds[name])
+    return watched
+
+
+def _run(session: Session, feeds: Arrays, outputs: list[str]) -> Iterator[tuple[str, NDArray[Any]]]:
+    yield from (session.run(feeds, outputs) if outputs else {}).items()
+
+
+def _which(index: int, size: int) -> str:
+    first = index * size
+    return f"sample {first}" if size == 1 else f"samples {first} to {first + size - 1}"
+
+
+def _check_finite(values: NDArray[Any], message: str) -> None:
+    if not np.issubdtype(values.dtype, np.floating) or not values.size:
+        return
+    if not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        raise InputError(message)
+
+
+def _batch(model: Model, samples: Samples) -> int:
+    """Samples a run: 1, or the batch that the inputs' shapes fix."""
+    fixed = {t.shape[0] for t in model.view.inputs if t.shape and isinstance(t.shape[0], int)}
+    if len(fixed) > 1:
+        raise InputError(
+            f"model '{model.name}': its inputs have different batches {sorted(fixed)}; bind them to one"
+        )
+    size = max(fixed.pop() if fixed else 1, 1)
+    if samples.length < size:
+        raise InputError(f"{samples.path}: has {samples.length} samples, one run of the model takes {size}")
+    return int(size)
+
+
+def _watching(model: Model, names: list[str]) -> Model:
+    """`model` with the named values as outputs too."""
+    proto = model.to_proto(embed=False)
+    ends = {o.name for o in (*proto.graph.output, *proto.graph.input)}
+    proto.graph.output.extend(
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names if n not in ends
+    )
+    return Model(proto, model.folder)

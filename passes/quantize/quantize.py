@@ -1,0 +1,127 @@
+"""Static quantization to 8 bits, written as QuantizeLinear and DequantizeLinear pairs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from optc.models.errors import InputError
+from optc.models.model import Model
+from optc.passes.base import Context, Contract, Lossy
+from optc.passes.quantize.calibrate import observe
+from optc.passes.quantize.groups import Group, code_groups
+from optc.passes.quantize.insert import Inserter
+from optc.passes.quantize.plan import plan_layers
+from optc.passes.quantize.region import Region, find_region
+from optc.passes.quantize.scales import Code, activation_code
+from optc.passes.quantize.statistics import MinMax, Percentile, Statistics
+
+ROUNDING = "optc.rounding"
+"""The metadata entry that says how the model's integers are rounded; absent means `even`."""
+
+_OLDEST_OPSET = 13
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Turn the layers of a model, and what lies between them, into 8-bit integers (docs/semantics.md).
+
+    Weights are symmetric int8, one scale a channel (`per_channel`) or a tensor; biases int32. `activations`:
+    their type; `scales`: any, or powers of two only; `calibration`: the range of an activation is from its
+    smallest to its largest value, or holds `percentile` percent of them; `samples`: use only that many
+    calibration samples; `rounding`: half to even, or half up, written into the model's metadata;
+    `residual=accumulator`: what only feeds an Add stays in the accumulator, without a code of its own.
+
+    Needs opset 13 and calibration samples. BatchNormalization should be folded before (canonicalize). What
+    stays float is declined with the reason. Raises `InputError` on bad options and bad calibration data.
+    """
+
+    name: ClassVar[str] = "quantize"
+    contract: ClassVar[Contract] = Lossy("the precision beyond 8 bits of weights and activations")
+
+    activations: Literal["int8", "uint8"] = "uint8"
+    scales: Literal["any", "pow2"] = "any"
+    calibration: Literal["minmax", "percentile"] = "minmax"
+    percentile: float = 99.99
+    rounding: Literal["even", "half_up"] = "even"
+    residual: Literal["code", "accumulator"] = "code"
+    per_channel: bool = True
+    samples: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 50 <= self.percentile <= 100:
+            raise InputError(f"quantize: percentile {self.percentile} is not from 50 to 100")
+        if self.samples is not None and self.samples < 1:
+            raise InputError(f"quantize: samples {self.samples} is not at least 1")
+
+    def run(self, model: Model, context: Context) -> bool:
+        """Quantize `model`; True unless it has nothing (more) to quantize."""
+        region = find_region(model, self.residual == "accumulator")
+        for node, reason in region.left:
+            context.decline(node, reason)
+        context.facts.update(_facts(region))
+        if not region.units:
+            return False
+        self._check(model)
+        groups = code_groups(region)
+        codes = self._codes(model, groups, context)
+        layers = plan_layers(region, codes, self.per_channel, self.scales == "pow2")
+        inserter = Inserter(model.graph, region)
+        for unit in region.units:
+            if id(unit) in layers:
+                inserter.layer(unit, layers[id(unit)])
+        for tensor in region.coded:
+            inserter.code(tensor, codes[id(tensor)])
+        inserter.finish()
+        model.set_metadata(ROUNDING, self.rounding)
+        return True
+
+    def _check(self, model: Model) -> None:
+        if model.opset < _OLDEST_OPSET:
+            raise InputError(
+                f"quantize needs opset {_OLDEST_OPSET} or later, the model has {model.opset}; "
+                "run canonicalize first"
+            )
+        old = model.metadata().get(ROUNDING, self.rounding)
+        if old != self.rounding:
+            raise InputError(
+                f"the model's integers are rounded '{old}' already; use quantize{{rounding={old}}}"
+            )
+
+    def _codes(self, model: Model, groups: list[Group], context: Context) -> dict[int, Code]:
+        """The code of each coded value, by its id()."""
+        sources = [t for g in groups for t in g.sources]
+        seen = observe(model, sources, context, self._statistics(), self.samples)
+        dtype = np.dtype(self.activations)
+        codes: dict[int, Code] = {}
+        for group in groups:
+            ranges = [seen[t.name].range() for t in group.sources]
+            low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+            code = activation_code(low, high, dtype, self.scales == "pow2")
+            codes.update((id(t), code) for t in group.members)
+        return codes
+
+    def _statistics(self) -> Callable[[], Statistics]:
+        makers: dict[str, Callable[[], Statistics]] = {
+            "minmax": MinMax,
+            "percentile": lambda: Percentile(self.percentile),
+        }
+        return makers[self.calibration]
+
+
+def _facts(region: Region) -> dict[str, Any]:
+    """Nodes of the region and nodes left float, by operator; how many values are coded."""
+
+    def count(nodes: list[gs.Node]) -> dict[str, int]:
+        return dict(sorted(Counter(str(n.op) for n in nodes).items()))
+
+    return {
+        "integer": count([n for u in region.units for n in u.nodes]),
+        "float": count([node for node, _ in region.left]),
+        "coded_values": len(region.coded),
+    }

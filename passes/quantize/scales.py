@@ -1,0 +1,83 @@
+"""Codes: how a float value is written as an 8-bit integer (docs/semantics.md, "Codes")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+SMALLEST, LARGEST = 2.0**-63, 2.0**63
+"""Bounds of every scale: a product of two of them is still a normal float32."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """The code of a value: `x = scale * (q - zero_point)`, with `q` of `dtype` (int8 or uint8)."""
+
+    scale: np.float32
+    zero_point: int
+    dtype: np.dtype[Any]
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The smallest and the largest code."""
+        info = np.iinfo(self.dtype)
+        return int(info.min), int(info.max)
+
+    @property
+    def reach(self) -> int:
+        """The largest `|q - zero_point|`."""
+        return max(self.zero_point - self.limits[0], self.limits[1] - self.zero_point)
+
+    def quantize(self, x: Array) -> Array:
+        """ONNX's QuantizeLinear: `clamp(rint(x / scale) + zero_point)`, the division in float32."""
+        q = np.rint(x.astype(np.float32) / self.scale) + np.float32(self.zero_point)
+        return np.asarray(np.clip(q, *self.limits), self.dtype)
+
+    def dequantize(self, q: Array) -> Array:
+        """ONNX's DequantizeLinear: `(q - zero_point) * scale` in float32."""
+        return np.asarray((q.astype(np.int32) - self.zero_point).astype(np.float32) * self.scale)
+
+
+def bounded(scale: Array | np.float64) -> Array:
+    """`scale` within the bounds, as float32; 0, of a value that is always zero, becomes 1."""
+    return np.asarray(np.where(scale > 0, np.clip(scale, SMALLEST, LARGEST), 1.0), np.float32)
+
+
+def power_of_two(scale: Array | np.float64) -> Array:
+    """The smallest power of two not below `scale`, elementwise and exact; 0 stays 0."""
+    fraction, exponent = np.frexp(scale)  # scale = fraction * 2**exponent, 0.5 <= fraction < 1
+    return np.asarray(np.where(fraction > 0, np.ldexp(1.0, exponent - (fraction == 0.5)), 0.0))
+
+
+def activation_code(low: float, high: float, dtype: np.dtype[Any], pow2: bool) -> Code:
+    """The code of an activation whose values were seen in [low, high].
+
+    Zero always has a code of its own. uint8 with free scales spans [min(low, 0), max(high, 0)], so the zero
+    point is 0 after a Relu; int8 is symmetric with zero point 0; uint8 with power-of-two scales has zero
+    point 0 where nothing is negative, else 128 (the int8 code, moved by 128). No value in the range saturates
+    by more than half a step.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    if dtype == np.uint8 and not pow2:
+        free = _not_above(bounded(np.float64(high - low) / 255), high, 255)
+        return Code(free, int(np.clip(np.rint(-low / np.float64(free)), 0, 255)), dtype)
+    unsigned = dtype == np.uint8 and low == 0
+    widest = np.float64(max(-low, high)) / (255 if unsigned else 127)
+    scale = np.float32(bounded(power_of_two(widest) if pow2 else widest))
+    return Code(scale, 128 if dtype == np.uint8 and not unsigned else 0, dtype)
+
+
+def _not_above(scale: Array, high: float, steps: int) -> np.float32:
+    """`scale`, one ulp less where `steps` of it would pass `high`.
+
+    ONNX Runtime drops a Clip before a Q only where the codes cannot pass the Clip's bound.
+    """
+    step = np.float32(scale)
+    if high > 0 and step * np.float32(steps) > np.float32(high) and step > np.float32(SMALLEST):
+        return np.float32(np.nextafter(step, np.float32(0)))
+    return step

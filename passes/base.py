@@ -127,7 +127,11 @@ class Pass(Protocol):
     """A graph transform. Implementations are frozen dataclasses whose fields are the options."""
 
     name: ClassVar[str]
-    contract: Contract
+
+    @property
+    def contract(self) -> Contract:
+        """What the pass promises about the outputs; a class variable will do."""
+        ...
 
     def run(self, model: Model, context: Context) -> bool:
         """Edit `model` in place; return True only if something changed."""

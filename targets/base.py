@@ -46,7 +46,7 @@ class Target(Protocol):
     name: ClassVar[str]
 
     def passes(self) -> tuple[Pass, ...]:
-        """The target's standard pipeline of passes, in order."""
+        """What this target wants after the common pipeline (`optc.passes.standard`), in order."""
         ...
 
     def accepts(self, node: gs.Node) -> str | None:

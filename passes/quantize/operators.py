@@ -70,10 +70,10 @@ def _gemm(node: gs.Node, around: Surroundings) -> Unit | str:
 
 def _matmul(node: gs.Node, around: Surroundings) -> Unit | str:
     left, right = node.inputs
-    if not isinstance(left, gs.Constant) and not isinstance(right, gs.Constant):
+    if around.varies(left) and around.varies(right):
         return _product(node)
-    if isinstance(left, gs.Constant):
-        return "its constant is the left operand"
+    if not around.varies(left):
+        return "its left operand is a constant"
     reason = around.weight_reason(right)
     if reason is None and len(right.shape) < 2:
         reason = "its weight is a vector"
@@ -92,14 +92,12 @@ def _is_float32(tensor: gs.Tensor) -> bool:
 
 
 def _sum(node: gs.Node, around: Surroundings) -> Unit | str:
-    if any(isinstance(t, gs.Constant) for t in node.inputs):
-        return "it adds a constant (canonicalize folds it into the bias of a layer before it)"
-    return _own(node, around)
+    return _own(node, around) if all(around.varies(t) for t in node.inputs) else _CONSTANT_OPERAND
 
 
 def _concat(node: gs.Node, around: Surroundings) -> Unit | str:
-    if any(isinstance(t, gs.Constant) for t in node.inputs):
-        return "an operand is a constant"
+    if not all(around.varies(t) for t in node.inputs):
+        return _CONSTANT_OPERAND
     return Unit([node], list(node.inputs), shares=True)
 
 
@@ -120,6 +118,8 @@ def _moved(node: gs.Node, around: Surroundings) -> Unit | str:
 def _optional(node: gs.Node, index: int) -> gs.Tensor | None:
     return node.inputs[index] if index < len(node.inputs) and not node.inputs[index].is_empty() else None
 
+
+_CONSTANT_OPERAND = "one of its operands is a constant"
 
 _OPS: dict[str, Callable[[gs.Node, Surroundings], Unit | str]] = {
     "Conv": _convolution,

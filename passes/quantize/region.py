@@ -34,9 +34,9 @@ def find_region(model: Model, accumulators: bool) -> Region:
     """The integer region of `model`.
 
     Layers with weights (and products of two activations) are its seeds. Pooling, Add, Concat and moves of
-    data join where they keep integers together: all they read is integer and something that is integer reads
-    them or produced what they read; or, with a float operand among integer ones, where an integer unit reads
-    them. With `accumulators`, a layer's result that only feeds an Add of the region is not coded.
+    data join where that keeps integers together: they read what is integer, and something integer reads them,
+    or all they read stands as codes anyway. With `accumulators`, a layer's result that only feeds an Add of
+    the region is not coded.
     """
     growth = _Growth(model)
     growth.grow()
@@ -46,7 +46,7 @@ def find_region(model: Model, accumulators: bool) -> Region:
 
 
 class _Growth:
-    """Grows the region from its seeds to a fixed point."""
+    """Grows the region from its seeds."""
 
     def __init__(self, model: Model) -> None:
         around = Surroundings(model)
@@ -67,9 +67,19 @@ class _Growth:
         self.producers = {id(u.output): u for u in self.units}
         self.heads = {id(u.head): u for u in self.units}
         self.inside = {u for u in self.units if u.seed}
+        self.fed: set[Unit] = set()
+        """Seeds, and units that read the result of one, directly or through such units."""
+        self.entries: set[Unit] = set()
+        """Units that read nothing but graph inputs, directly or through such units."""
 
     def grow(self) -> None:
         """Let units join until none does; sweeps go both ways, as a reason to join can come from either."""
+        for unit in self.units:
+            producers = [self.producers.get(id(t)) for t in unit.operands]
+            if unit.seed or any(p in self.fed for p in producers):
+                self.fed.add(unit)
+            elif all(self._enters(t) for t in unit.operands):
+                self.entries.add(unit)
         outside = [u for u in self.units if u not in self.inside]
         while True:
             before = len(self.inside)
@@ -78,6 +88,20 @@ class _Growth:
                     self.inside.add(unit)
             if len(self.inside) == before:
                 return
+
+    def _enters(self, tensor: gs.Tensor) -> bool:
+        return id(tensor) in self.inputs or self.producers.get(id(tensor)) in self.entries
+
+    def _joins(self, unit: Unit) -> bool:
+        """Whether `unit`, whose operands can be codes, has a reason to be integer."""
+        if unit not in self.fed:
+            return unit in self.entries and bool(self._readers(unit.output))
+        if self._readers(unit.output):
+            return True
+        if not all(self._enters(t) or self.producers.get(id(t)) in self.fed for t in unit.operands):
+            return False
+        made = [t for t in unit.operands if self._inner(t)]
+        return id(unit.output) in self.ends or any(self.is_coded(t) for t in made)
 
     def _inner(self, tensor: gs.Tensor) -> Unit | None:
         producer = self.producers.get(id(tensor))
@@ -97,16 +121,6 @@ class _Growth:
             return False
         return not unit.accumulates or bool(self._readers(tensor)) or id(tensor) in self.ends
 
-    def _joins(self, unit: Unit) -> bool:
-        inner = [t for t in unit.operands if self._inner(t)]
-        if all(self._inner(t) or id(t) in self.inputs for t in unit.operands):
-            ends = bool(inner) and id(unit.output) in self.ends
-            if ends or any(self.is_coded(t) for t in inner):
-                return True
-        elif not inner:
-            return False
-        return bool(self._readers(unit.output))
-
     def _feeds_sum(self, unit: Unit) -> bool:
         """Whether the result of a layer, with no activation on it, is read by one Add of the region only."""
         if unit.weight is None or unit.head is not unit.nodes[-1] or id(unit.output) in self.ends:
@@ -119,10 +133,16 @@ class _Growth:
         yield from self.reasons
         for unit in self.units:
             if unit not in self.inside:
-                around = [n for t in (*unit.operands, unit.output) for n in (*t.inputs, *t.outputs)]
-                quantized = any(n.op in _QUANTIZERS for n in around)
-                reason = "it is quantized already" if quantized else "no integer node is next to it"
+                reason = self._reason(unit)
                 yield from ((node, reason) for node in unit.nodes)
+
+    def _reason(self, unit: Unit) -> str:
+        around = [n for t in (*unit.operands, unit.output) for n in (*t.inputs, *t.outputs)]
+        if any(n.op in _QUANTIZERS for n in around):
+            return "it is quantized already"
+        if unit in self.fed:
+            return "no integer node reads it"
+        return "what it reads is float"
 
 
 def _computes_floats(node: gs.Node) -> bool:

@@ -47,6 +47,15 @@ class Surroundings:
         self.overridable = frozenset(model.overridable)
         self.ends = frozenset(id(t) for t in model.view.outputs)
         self._nodes = frozenset(id(n) for n in model.view.nodes)
+        self._varying = {id(t) for t in model.view.inputs}
+        for node in model.view.nodes:
+            bodies = any(isinstance(value, gs.Graph) for value in node.attrs.values())
+            if bodies or any(id(t) in self._varying for t in node.inputs):
+                self._varying.update(id(t) for t in node.outputs)
+
+    def varies(self, tensor: gs.Tensor) -> bool:
+        """Whether `tensor` is computed from the model's inputs; the others are constants, folded or not."""
+        return id(tensor) in self._varying
 
     def only_reader(self, tensor: gs.Tensor) -> gs.Node | None:
         """The one node of the main graph that reads `tensor`, if nothing else does."""

@@ -13,6 +13,23 @@ from optc.passes.text import from_text, suggest
 PASSES = {
     "bind-shapes": "optc.passes.bind_shapes:BindShapes",
     "canonicalize": "optc.passes.canonicalize.canonicalize:Canonicalize",
+    # The family that canonicalize runs to a fixed point.
+    "bind-initializers": "optc.passes.canonicalize.bind_initializers:BindInitializers",
+    "fold-affine": "optc.passes.canonicalize.fold_affine:FoldAffine",
+    "fold-constants": "optc.passes.canonicalize.fold_constants:FoldConstants",
+    "fold-pads": "optc.passes.canonicalize.fold_pads:FoldPads",
+    "fold-shapes": "optc.passes.canonicalize.fold_shapes:FoldShapes",
+    "fuse-gemm": "optc.passes.canonicalize.fuse_gemm:FuseGemm",
+    "infer-shapes": "optc.passes.canonicalize.infer_shapes:InferShapes",
+    "inline-ifs": "optc.passes.canonicalize.inline_ifs:InlineIfs",
+    "merge-pairs": "optc.passes.canonicalize.merge_pairs:MergePairs",
+    "merge-slices": "optc.passes.canonicalize.merge_slices:MergeSlices",
+    "merge-views": "optc.passes.canonicalize.merge_views:MergeViews",
+    "remove-dead": "optc.passes.canonicalize.remove_dead:RemoveDead",
+    "remove-noops": "optc.passes.canonicalize.remove_noops:RemoveNoops",
+    "share-constants": "optc.passes.canonicalize.share_constants:ShareConstants",
+    "share-nodes": "optc.passes.canonicalize.share_nodes:ShareNodes",
+    "upgrade-opset": "optc.passes.canonicalize.upgrade_opset:UpgradeOpset",
     "prune": "optc.passes.prune.prune:Prune",
     "quantize": "optc.passes.quantize.quantize:Quantize",
 }

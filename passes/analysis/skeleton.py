@@ -10,16 +10,17 @@ from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 
 from optc.models.export import node_proto, source_of, tensor_proto, value_info
 from optc.models.model import Model
-from optc.models.storage import is_external
+from optc.models.storage import Sink, is_external
 
 SMALL = 1024
-"""Bytes: larger tensors are left out; no operator's shape or conversion depends on so large a tensor's values."""
+"""Bytes: larger tensors are left out; no operator's shape or conversion depends on the values of one."""
 
 
-def skeleton(model: Model) -> onnx.ModelProto:
+def skeleton(model: Model, attributes: bool = False) -> onnx.ModelProto:
     """The model with every initializer over `SMALL` bytes turned into a graph input of its type and shape.
 
-    Large tensors inside subgraphs keep their type and shape, and point to no data.
+    Large tensors in attributes and subgraphs keep their type and shape but point to no data, unless
+    `attributes` asks for whole nodes.
     """
     proto = onnx.ModelProto(ir_version=max(model.header.ir_version, 4))
     proto.opset_import.extend(model.header.opset_import)
@@ -28,7 +29,7 @@ def skeleton(model: Model) -> onnx.ModelProto:
     if source is not None and not model.changed:
         _strip(source, proto.graph)
     else:
-        _export(model.view, proto.graph, set(model.overridable))
+        _export(model.view, proto.graph, set(model.overridable), _whole if attributes else _stub)
     proto.graph.name = model.name or "graph"
     return proto
 
@@ -47,8 +48,8 @@ def _strip(source: onnx.GraphProto, graph: onnx.GraphProto) -> None:
             graph.input.append(_as_input(tensor.name, tensor.data_type, list(tensor.dims)))
 
 
-def _export(source: gs.Graph, graph: onnx.GraphProto, overridable: set[str]) -> None:
-    graph.node.extend(node_proto(node, source, _stub) for node in source.nodes)
+def _export(source: gs.Graph, graph: onnx.GraphProto, overridable: set[str], sink: Sink) -> None:
+    graph.node.extend(node_proto(node, source, sink) for node in source.nodes)
     graph.input.extend(value_info(t) for t in source.inputs)
     graph.output.extend(value_info(t) for t in source.outputs)
     graph.value_info.extend(value_info(t) for t in _inner_values(source))
@@ -96,6 +97,10 @@ def _small(tensor: onnx.TensorProto) -> bool:
     for dim in tensor.dims:
         count *= dim
     return count * 8 <= SMALL
+
+
+def _whole(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    return tensor
 
 
 def _stub(tensor: onnx.TensorProto) -> onnx.TensorProto:

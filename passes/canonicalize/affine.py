@@ -31,12 +31,12 @@ def read_affine(edit: Edit, node: gs.Node) -> Affine | None:
     if node.op == "BatchNormalization":
         return read_batch_norm(edit, node)
     if node.op == "Neg":
-        return Affine(node.inputs[0], np.float64(-1).reshape(()), None)
+        return Affine(node.inputs[0], _minus_one(), None)
     return _read_arithmetic(edit, node)
 
 
 def read_batch_norm(edit: Edit, node: gs.Node) -> Affine | None:
-    """BatchNormalization in inference form: scale = gamma / sqrt(var + epsilon), shift = beta - mean * scale."""
+    """BatchNormalization in inference: scale = gamma / sqrt(var + epsilon), shift = beta - mean * scale."""
     if node.attrs.get("training_mode", 0) or not node.attrs.get("spatial", 1) or len(node.inputs) != 5:
         return None
     if any(t.name for t in node.outputs[1:]):  # before opset 14, more outputs mean training
@@ -51,9 +51,7 @@ def read_batch_norm(edit: Edit, node: gs.Node) -> Affine | None:
         return None
     scale = gamma / np.sqrt(variance)
     ones = (1,) * ((len(rank) if rank else 2) - 2)
-    return Affine(
-        node.inputs[0], scale.reshape(-1, *ones), (beta - mean * scale).reshape(-1, *ones)
-    )
+    return Affine(node.inputs[0], scale.reshape(-1, *ones), (beta - mean * scale).reshape(-1, *ones))
 
 
 def _read_arithmetic(edit: Edit, node: gs.Node) -> Affine | None:

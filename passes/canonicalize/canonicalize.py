@@ -17,6 +17,7 @@ from optc.passes.canonicalize.fuse_gemm import FuseGemm
 from optc.passes.canonicalize.infer_shapes import InferShapes
 from optc.passes.canonicalize.inline_ifs import InlineIfs
 from optc.passes.canonicalize.merge_pairs import MergePairs
+from optc.passes.canonicalize.merge_slices import MergeSlices
 from optc.passes.canonicalize.merge_views import MergeViews
 from optc.passes.canonicalize.remove_dead import RemoveDead
 from optc.passes.canonicalize.remove_noops import RemoveNoops
@@ -32,8 +33,8 @@ ROUNDS = 100
 class Canonicalize:
     """Bring a model to its simplest equal form: the passes below, in order, until none changes anything.
 
-    `opset`: upgrade to at least this version. `fold_limit`: how large folding constants may make the model, as
-    a multiple of its size. Both as in `upgrade-opset` and `fold-constants`.
+    `opset`: upgrade to at least this version. `fold_limit`: how large folding constants may make the model,
+    as a multiple of its size. Both as in `upgrade-opset` and `fold-constants`.
     """
 
     name: ClassVar[str] = "canonicalize"
@@ -60,6 +61,7 @@ class Canonicalize:
             RemoveNoops(),
             MergeViews(),
             MergePairs(),
+            MergeSlices(),
             RemoveDead(),
             # What fits into another node
             FoldPads(),

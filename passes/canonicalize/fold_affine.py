@@ -27,8 +27,8 @@ COPIED_BYTES = 1024
 class FoldAffine:
     """Fold BatchNormalization, and Mul, Div, Add, Sub, Neg by constants, into the node before.
 
-    That node is a Conv, ConvTranspose, Gemm, MatMul (scales only), BatchNormalization, or another Mul or Add by a
-    constant, whose result nobody else reads. Computed in float64 and rounded once to the weights' dtype.
+    That node is a Conv, ConvTranspose, Gemm, MatMul (scales only), BatchNormalization, or another Mul or Add
+    by a constant, whose result nobody else reads. Computed in float64, rounded once to the weights' dtype.
     """
 
     name: ClassVar[str] = "fold-affine"
@@ -138,9 +138,7 @@ def _per_channel(affine: Affine, axis: int, rank: int, size: int) -> tuple[Doubl
     return scale, np.zeros(size) if shift is None else shift
 
 
-def _with_bias(
-    edit: Edit, maker: gs.Node, new: dict[int, Doubles], bias: Doubles, dtype: Any
-) -> _Parameters:
+def _with_bias(edit: Edit, maker: gs.Node, new: dict[int, Doubles], bias: Doubles, dtype: Any) -> _Parameters:
     if edit.input(maker, 2) is not None or bias.any():
         new[2] = bias
     return _Parameters(new, dtype, {})
@@ -178,7 +176,7 @@ def _into_kernel(
 
 
 def _scale_kernel(maker: gs.Node, weights: NDArray[Any], scale: Doubles) -> Doubles:
-    """Scale the output channels: axis 0 of a Conv's weights; of a ConvTranspose's, axis 1 within each group."""
+    """Scale the output channels: axis 0 of a Conv's weights, axis 1 in each group of a ConvTranspose's."""
     if maker.op == "Conv":
         return _scaled(weights, scale, 0)
     groups = int(maker.attrs.get("group", 1))

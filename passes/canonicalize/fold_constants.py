@@ -35,7 +35,7 @@ GROWING = {
 """Operators whose output may be any size, so that a size not known is a reason to wait."""
 
 FOLDED_BYTES = "optc.folded_bytes"
-"""Model metadata: bytes that folding has added to the file so far, so that runs do not add up past the limit."""
+"""Model metadata: bytes that folding has added to the file so far, so that runs do not pass the limit."""
 
 NODE_BYTES = 48
 TENSOR_BYTES = 16
@@ -147,7 +147,7 @@ class _Folding:
         shape = static_shape(tensor)
         if shape is None or tensor.dtype is None or isinstance(tensor.dtype, int):
             return None if node.op in GROWING else 8
-        return math.prod(shape) * np.dtype(tensor.dtype).itemsize
+        return math.prod(shape) * int(np.dtype(tensor.dtype).itemsize)
 
     def _frontier(self, nodes: list[gs.Node]) -> list[tuple[gs.Node, int]]:
         """The nodes whose values others read, with the bytes that would be stored for each."""

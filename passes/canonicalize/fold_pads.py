@@ -18,10 +18,10 @@ NON_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "Abs", "Exp", "Softplus", "HardSig
 
 @dataclass(frozen=True)
 class FoldPads:
-    """Fold a constant Pad of the spatial dimensions into Conv (zeros), AveragePool (zeros, counted) or MaxPool.
+    """Fold a constant Pad of the spatial dimensions into Conv (zeros), AveragePool (zeros, counted), MaxPool.
 
-    Only where the result is the same: no negative pads, no `auto_pad`, no `ceil_mode`, a MaxPool padded with the
-    lowest value or with 0 after an operator that gives nothing below 0.
+    Only where the result is the same: no negative pads, no `auto_pad`, no `ceil_mode`, a MaxPool padded with
+    -infinity, or with 0 after an operator that gives nothing below 0.
     """
 
     name: ClassVar[str] = "fold-pads"

@@ -22,8 +22,8 @@ ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 class FoldShapes:
     """Make constants of the shapes that the graph computes.
 
-    A vector whose elements are all known becomes an initializer. The computed second input of a Reshape becomes
-    one too where at most one of its elements is not known (-1) besides those that copy the input's (0).
+    A vector whose elements are all known becomes an initializer. The computed second input of a Reshape
+    becomes one too where at most one element is not known (-1) besides those that copy the input's (0).
     """
 
     name: ClassVar[str] = "fold-shapes"

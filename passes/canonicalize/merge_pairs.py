@@ -26,10 +26,10 @@ OLDEST = 7
 
 @dataclass(frozen=True)
 class MergePairs:
-    """Merge Transpose with Transpose, Cast after a Cast that loses nothing, Concat into Concat, Relu after Relu.
+    """Merge Transpose with Transpose, Cast after a Cast that loses nothing, Concat into Concat, Relu of Relu.
 
-    Also Neg of Neg, Not of Not; a reduction with the Squeeze or Unsqueeze of its axes (`keepdims`); and a Sum of
-    two is an Add.
+    Also Neg of Neg, Not of Not; a reduction with the Squeeze or Unsqueeze of its axes (`keepdims`); and a Sum
+    of two is an Add.
     """
 
     name: ClassVar[str] = "merge-pairs"
@@ -62,14 +62,20 @@ def _sum_is_add(node: gs.Node) -> bool:
 
 
 def _transpose(edit: Edit, node: gs.Node, maker: gs.Node) -> bool:
-    rank = rank_of(node.inputs[0])
-    perms = [n.attrs.get("perm") or (list(reversed(range(rank))) if rank else None) for n in (maker, node)]
-    if maker.op != "Transpose" or None in perms:
+    first, second = _permutation(maker), _permutation(node)
+    if maker.op != "Transpose" or first is None or second is None:
         return False
-    first, second = perms
     node.attrs["perm"] = [first[place] for place in second]
     edit.set_input(node, 0, maker.inputs[0])
     return True
+
+
+def _permutation(node: gs.Node) -> list[int] | None:
+    """What a Transpose does, reversing by default; None where the rank is not known."""
+    rank = rank_of(node.inputs[0])
+    if "perm" in node.attrs:
+        return [int(place) for place in node.attrs["perm"]]
+    return None if rank is None else list(reversed(range(rank)))
 
 
 def _cast(edit: Edit, node: gs.Node, maker: gs.Node) -> bool:
@@ -106,7 +112,9 @@ def _concat(edit: Edit, node: gs.Node, _: gs.Node) -> bool:
     inputs: list[gs.Tensor] = []
     for tensor in node.inputs:
         inner = edit.producer(tensor)
-        joins = inner is not None and inner.op == "Concat" and inner.attrs.get("axis") == node.attrs.get("axis")
+        joins = (
+            inner is not None and inner.op == "Concat" and inner.attrs.get("axis") == node.attrs.get("axis")
+        )
         inputs.extend(inner.inputs if inner is not None and joins and edit.only_use(tensor) else [tensor])
     if len(inputs) == len(node.inputs):
         return False

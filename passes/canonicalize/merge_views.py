@@ -20,7 +20,7 @@ OLDEST = 5
 
 @dataclass(frozen=True)
 class MergeViews:
-    """Make one Reshape of a chain of Reshape, Flatten, Squeeze, Unsqueeze, or nothing where the shape returns.
+    """Make one Reshape of a chain of Reshape, Flatten, Squeeze, Unsqueeze; none where the shape returns.
 
     A Transpose counts as one of them where it only moves dimensions of 1.
     """

@@ -29,8 +29,9 @@ END = 2**31 - 1
 class RemoveNoops:
     """Remove Identity, Dropout in inference, and whatever else provably changes nothing.
 
-    Reshape, Transpose, Expand, Tile, Pad, Slice, Cast, Resize, pooling by 1, Concat, Sum, Max, Min, Mean, Split of
-    one, adding 0, multiplying by 1. Nothing that would lose a NaN or an infinity. Names of inputs and outputs stay.
+    Reshape, Transpose, Expand, Tile, Pad, Slice, Cast, Resize, pooling by 1, Concat, Sum, Max, Min, Mean,
+    Split of one, adding 0, multiplying by 1. Nothing that would lose a NaN or an infinity. Names of inputs
+    and outputs stay.
     """
 
     name: ClassVar[str] = "remove-noops"
@@ -126,7 +127,10 @@ def _resize(edit: Edit, node: gs.Node) -> gs.Tensor | None:
 
 def _pool(edit: Edit, node: gs.Node) -> gs.Tensor | None:
     ones = [*node.attrs.get("kernel_shape", [0]), *node.attrs.get("strides", [1])]
-    padded = any(node.attrs.get("pads", [])) or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    padded = any(node.attrs.get("pads", [])) or node.attrs.get("auto_pad", "NOTSET") not in (
+        "NOTSET",
+        "VALID",
+    )
     if any(d != 1 for d in ones) or padded or any(t.name for t in node.outputs[1:]):
         return None
     return node.inputs[0]

@@ -13,14 +13,15 @@ from optc.models.export import source_of
 from optc.models.model import Model
 from optc.passes.analysis.skeleton import skeleton
 from optc.passes.base import Context, Contract, Declined, Exact
+from optc.passes.canonicalize.edit import all_graphs, standard
 
 
 @dataclass(frozen=True)
 class UpgradeOpset:
     """Convert to at least `opset` with onnx.version_converter; a newer model stays as it is.
 
-    The converter sees no large tensor, and what it drops (metadata, doc strings, large and sparse tensors) is put
-    back. Models with nodes of other domains, functions or subgraphs are carried through untouched, and said so.
+    The converter sees no large initializer, and what it drops (metadata, doc strings, sparse tensors) is put
+    back. Models with nodes of other domains or with functions are carried through untouched, and said so.
     """
 
     name: ClassVar[str] = "upgrade-opset"
@@ -55,16 +56,16 @@ def _obstacle(model: Model) -> str | None:
     """Why the converter cannot be trusted with this model, None where it can."""
     if model.header.functions:
         return "it holds functions"
-    for node in model.view.nodes:
-        if node.domain not in (None, "", "ai.onnx"):
+    for node in (n for graph in all_graphs(model.view) for n in graph.nodes):
+        if not standard(node):
             return f"node {node.name or node.op} is of the domain {node.domain}"
-        if any(hasattr(value, "nodes") for value in node.attrs.values()):
-            return f"node {node.name or node.op} holds a subgraph, which the converter passes over"
+        if node.op == "Scan" and model.opset < 9:
+            return "a Scan of opset 8 means another thing later, which the converter passes over"
     return None
 
 
 def _convert(model: Model, opset: int) -> onnx.ModelProto:
-    light = onnx.shape_inference.infer_shapes(skeleton(model), data_prop=True)
+    light = onnx.shape_inference.infer_shapes(skeleton(model, attributes=True), data_prop=True)
     converted = onnx.version_converter.convert_version(light, opset)
     proto = onnx.ModelProto()
     proto.CopyFrom(model.header)

@@ -64,7 +64,7 @@ def activation_code(low: float, high: float, dtype: np.dtype[Any], pow2: bool) -
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if dtype == np.uint8 and not pow2:
-        free = _not_above(bounded(np.float64(high - low) / 255), high, 255)
+        free = _spanning(low, high)
         return Code(free, int(np.clip(np.rint(-low / np.float64(free)), 0, 255)), dtype)
     unsigned = dtype == np.uint8 and low == 0
     widest = np.float64(max(-low, high)) / (255 if unsigned else 127)
@@ -72,12 +72,12 @@ def activation_code(low: float, high: float, dtype: np.dtype[Any], pow2: bool) -
     return Code(scale, 128 if dtype == np.uint8 and not unsigned else 0, dtype)
 
 
-def _not_above(scale: Array, high: float, steps: int) -> np.float32:
-    """`scale`, one ulp less where `steps` of it would pass `high`.
+def _spanning(low: float, high: float) -> np.float32:
+    """The scale by which 255 steps span [low, high]; from 0 up, they do not pass `high` by an ulp.
 
-    ONNX Runtime drops a Clip before a Q only where the codes cannot pass the Clip's bound.
+    ONNX Runtime drops a Clip before a Q only where no code can pass the Clip's bound.
     """
-    step = np.float32(scale)
-    if high > 0 and step * np.float32(steps) > np.float32(high) and step > np.float32(SMALLEST):
-        return np.float32(np.nextafter(step, np.float32(0)))
-    return step
+    scale = np.float32(bounded(np.float64(high - low) / 255))
+    if low == 0 and SMALLEST < scale and scale * np.float32(255) > np.float32(high):
+        return np.float32(np.nextafter(scale, np.float32(0)))
+    return scale

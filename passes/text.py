@@ -34,7 +34,7 @@ def _pass_text(p: Pass) -> str:
         value = getattr(p, field.name)
         default = field.default_factory() if callable(field.default_factory) else field.default
         if value != default or type(value) is not type(default):
-            options.append(f"{field.name}={_value_text(value)}")
+            options.append(f"{field.name}={value_text(value)}")
     return p.name + (f"{{{','.join(options)}}}" if options else "")
 
 
@@ -42,13 +42,14 @@ def _fields(cls: type[Pass]) -> list[dataclasses.Field[Any]]:
     return [f for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
 
 
-def _value_text(value: object) -> str:
+def value_text(value: object) -> str:
+    """The text of one option's value, as a pipeline text holds it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
         return "none"
     if isinstance(value, tuple):
-        return "[" + ",".join(_value_text(v) for v in value) + "]"
+        return "[" + ",".join(value_text(v) for v in value) + "]"
     if isinstance(value, str) and (not _BARE.fullmatch(value) or value == "none"):
         return json.dumps(value)
     return str(value)

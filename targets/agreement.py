@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import onnx_graphsurgeon as gs
@@ -58,7 +59,7 @@ def check_artifact(artifact: Artifact, rows: list[Row], feeds: Feeds, seconds: f
     name = f"artifact ({artifact.target.name})"
     row = Row(name, contract_text(contract), False, count(model), seconds)
     differences: list[Difference] = []
-    note, breach = "", None
+    note, fault = "", None
     try:
         differences = _differences(artifact, model, feeds, contract)
     except MissingError as error:
@@ -68,10 +69,10 @@ def check_artifact(artifact: Artifact, rows: list[Row], feeds: Feeds, seconds: f
             raise
         note = f"not compared: {error}"
     else:
-        breach = _breach(differences, contract)
-    rows.append(replace(row, outputs=tuple(differences), note=breach or note, broken=breach is not None))
-    if breach:
-        raise VerifyError(f"the artifact does not agree with ONNX Runtime on its model: {breach}", rows)
+        fault = breach(differences, contract)
+    rows.append(replace(row, outputs=tuple(differences), note=fault or note, broken=fault is not None))
+    if fault:
+        raise VerifyError(f"the artifact does not agree with ONNX Runtime on its model: {fault}", rows)
     return rows[-1]
 
 
@@ -83,7 +84,8 @@ def _differences(artifact: Artifact, model: Model, feeds: Feeds, contract: Contr
     return combine(feeds.run(session), [runner.run(arrays) for arrays in feeds.arrays], contract)
 
 
-def _breach(differences: list[Difference], contract: Contract) -> str | None:
+def breach(differences: Sequence[Difference], contract: Contract) -> str | None:
+    """How the differences break what an artifact owes (or any contract), or None."""
     for difference in differences:
         if difference.broken:
             return f"output '{difference.output}' {difference.broken}"

@@ -4,13 +4,13 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 
-def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+def write_npz(path: Path | IO[bytes], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """A compressed `.npz` whose bytes depend on nothing but the arrays (numpy stamps the time of day)."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, array in arrays.items():

@@ -1,0 +1,109 @@
+"""`optc inspect`: what is in a model or an artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from optc.cli.settings import Settings, settings_of, verb
+
+if TYPE_CHECKING:
+    from optc.models.model import Model
+    from optc.targets.artifact import Artifact
+
+
+@verb("inspect")
+@click.argument("what", metavar="MODEL|DIR")
+@click.pass_context
+def command(ctx: click.Context, what: str) -> None:
+    """Show what is in a model or an artifact.
+
+    Size, operators, inputs, outputs, metadata; of an artifact also its files and where its nodes run.
+
+    MODEL is an .onnx file or zoo:NAME, DIR an artifact.
+    """
+    from optc.cli.console import print_json
+    from optc.models.source import open_source
+    from optc.targets.artifact import load
+
+    settings = settings_of(ctx)
+    artifact = load(what) if Path(what).is_dir() else None
+    model = artifact.model if artifact else open_source(what).model
+    found = model_json(model)
+    if settings.json:
+        print_json(found | ({"manifest": artifact.manifest} if artifact else {}))
+        return
+    _print_model(found)
+    if artifact:
+        _print_artifact(artifact, settings)
+
+
+def model_json(model: Model) -> dict[str, Any]:
+    """Name, opset, counts, operators, inputs, outputs and metadata of a model."""
+    from optc.passes.analysis.counts import count
+    from optc.targets.compiler import all_nodes
+    from optc.targets.feeds import inputs_of, outputs_of
+
+    header, graph = model.header, model.to_proto(embed=False).graph
+    ops = Counter((f"{n.domain}." if n.domain else "") + n.op for n in all_nodes(model.view))
+    return {
+        "name": model.name,
+        "producer": f"{header.producer_name} {header.producer_version}".strip(),
+        "ir_version": header.ir_version,
+        "opsets": {o.domain or "ai.onnx": o.version for o in header.opset_import},
+        "counts": dataclasses.asdict(count(model)),
+        "operators": dict(sorted(ops.items(), key=lambda item: (-item[1], item[0]))),
+        "inputs": inputs_of(graph),
+        "outputs": outputs_of(graph),
+        "metadata": model.metadata(),
+    }
+
+
+def _print_model(found: dict[str, Any]) -> None:
+    from optc.cli.console import console, number, print_table, size
+    from optc.cli.tables import macs
+    from optc.passes.analysis.counts import Counts
+
+    counts = Counts(**found["counts"])
+    opsets = ", ".join(f"{domain} {version}" for domain, version in found["opsets"].items())
+    free = " (free dimensions count as 1)" if counts.free else ""
+    print_table(
+        ["model", found["name"]],
+        [
+            ("producer", found["producer"]),
+            ("IR, opsets", f"{found['ir_version']}, {opsets}"),
+            ("nodes", number(counts.nodes)),
+            ("parameters", number(counts.parameters)),
+            ("MACs", macs(counts) + free),
+            ("tensors", size(counts.bytes)),
+            *((f"metadata {k}", v) for k, v in found["metadata"].items()),
+        ],
+    )
+    ends = [(k, v) for k in ("inputs", "outputs") for v in found[k]]
+    rows = [(kind[:-1], v["name"], str(v["dtype"]), _shape(v["shape"])) for kind, v in ends]
+    print_table(["", "name", "dtype", "shape"], rows)
+    print_table(["operator", ">nodes"], [(k, str(v)) for k, v in found["operators"].items()])
+    console().print("")
+
+
+def _shape(shape: list[Any] | None) -> str:
+    return "any" if shape is None else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
+
+
+def _print_artifact(artifact: Artifact, settings: Settings) -> None:
+    from optc.cli.console import print_table
+    from optc.cli.tables import print_placement
+
+    manifest = artifact.manifest
+    rows = [
+        ("target", manifest["target"]),
+        ("pipeline", manifest.get("pipeline", "")),
+        *((f"file {name}", f"sha256 {digest}") for name, digest in manifest["files"].items()),
+        *((f"built with {name}", version) for name, version in manifest["versions"].items()),
+    ]
+    print_table(["artifact", str(artifact.folder)], rows)
+    print_placement(artifact.placement, settings.verbose)

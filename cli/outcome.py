@@ -1,0 +1,19 @@
+"""What a pipeline did, as JSON: the manifest's figures, and the times that the manifest must not hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from optc.passes.verify.checked import Outcome
+from optc.passes.verify.report import row_json, score_json, step_json
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """Counts and accuracy before and after, steps, and the verification table (empty without --verify)."""
+    return {
+        "before": {"counts": dataclasses.asdict(outcome.before), "score": score_json(outcome.score_before)},
+        "after": {"counts": dataclasses.asdict(outcome.after), "score": score_json(outcome.score_after)},
+        "steps": [step_json(s) | {"seconds": s.seconds} for s in outcome.steps],
+        "verification": [row_json(r) | {"seconds": r.seconds} for r in outcome.rows],
+    }

@@ -1,0 +1,114 @@
+"""The tables that `compile`, `opt`, `verify` and `inspect` print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from optc.cli.console import console, number, print_table, size
+from optc.passes.analysis.counts import Counts
+from optc.passes.base import Score
+from optc.passes.pipeline import Step
+from optc.passes.verify.watcher import Row
+from optc.targets.base import Placement
+
+_SHORT = 8
+"""Lines of a list that are shown without -v."""
+
+
+def print_verification(rows: Sequence[Row], verbose: bool = False) -> None:
+    """The verification table: one line for each pass, and the artifact; each output with `verbose`."""
+    scores = any(r.score for r in rows)
+    columns = ["pass", "contract", "changed", ">nodes", ">params", ">MACs", ">bytes", ">max error", ">SNR dB"]
+    columns += [*([">accuracy"] if scores else []), ">time", "note"]
+    print_table(columns, [_row(r, scores) for r in rows], "verification")
+    for row in rows if verbose else ():
+        outputs = [(d.output, _error(d.max_error), _db(d.snr_db)) for d in row.outputs]
+        if outputs:
+            print_table(["output", ">max error", ">SNR dB"], outputs, row.name)
+
+
+def _row(row: Row, scores: bool) -> list[str]:
+    c = row.counts
+    cells = [row.name, row.contract, "yes" if row.changed else "", number(c.nodes), number(c.parameters)]
+    cells += [macs(c), size(c.bytes), _error(row.max_error), _db(row.snr_db)]
+    note = f"BROKEN: {row.note}" if row.broken else row.note
+    return [*cells, *([_value(row.score)] if scores else []), seconds(row.seconds), note]
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _db(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "exact" if value == math.inf else f"{value:.1f}"
+
+
+def _value(score: Score | None) -> str:
+    return "" if score is None else f"{score.value:.4f}"
+
+
+def macs(counts: Counts) -> str:
+    """Multiply-accumulates; `*` where free dimensions count as 1, `+?` where some are not known."""
+    return number(counts.macs) + ("*" if counts.free else "") + ("+?" if counts.unknown else "")
+
+
+def seconds(value: float) -> str:
+    """A time in s or ms."""
+    return "" if value == 0 else f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.1f} ms"
+
+
+def print_summary(before: Counts, after: Counts, scores: tuple[Score | None, Score | None]) -> None:
+    """Counts, and accuracy where there is some, before and after."""
+    rows = [
+        ("nodes", number(before.nodes), number(after.nodes)),
+        ("parameters", number(before.parameters), number(after.parameters)),
+        ("MACs", macs(before), macs(after)),
+        ("bytes", size(before.bytes), size(after.bytes)),
+    ]
+    if scores[0] and scores[1]:
+        name = f"{scores[0].metric} ({scores[0].samples} samples)"
+        rows.append((name, _interval(scores[0]), _interval(scores[1])))
+    print_table(["", ">before", ">after"], rows)
+    if before.free or after.free:
+        console().print("* free dimensions count as 1")
+
+
+def _interval(score: Score) -> str:
+    return f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
+
+
+def print_steps(steps: Sequence[Step], verbose: bool) -> None:
+    """What passes reported, declined, and what the guard took back."""
+    out = console()
+    for step in steps:
+        facts = {k: v for k, v in step.facts.items() if verbose or not isinstance(v, dict | list)}
+        text = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in facts.items())
+        if text:
+            out.print(f"{step.name}: {text}")
+        if step.rolled_back:
+            out.print(f"{step.name}: rolled back, {step.rolled_back}")
+        lines = [f"{d.where}: {d.reason}" for d in step.declined]
+        print_list(f"{step.name} left {len(lines)} nodes as they were", lines, verbose)
+
+
+def print_placement(placement: Sequence[Placement], verbose: bool) -> None:
+    """Which nodes run in ONNX Runtime, and why."""
+    islands = [p for p in placement if p.reason is not None or p.where == "island"]
+    lines = [f"{p.node}: {p.reason}" for p in islands]
+    print_list(f"{len(lines)} of {len(placement)} nodes run in ONNX Runtime", lines, verbose)
+
+
+def print_list(title: str, lines: Sequence[str], verbose: bool) -> None:
+    """A title and a list under it, shortened without `verbose`; nothing where the list is empty."""
+    if not lines:
+        return
+    out = console()
+    shown = lines if verbose else lines[:_SHORT]
+    out.print(f"{title}:")
+    for line in shown:
+        out.print(f"  {line}")
+    if len(shown) < len(lines):
+        out.print(f"  … and {len(lines) - len(shown)} more (-v shows all)")

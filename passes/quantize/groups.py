@@ -2,43 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import onnx_graphsurgeon as gs
 
 from optc.passes.quantize.region import Region
 
-
-@dataclass
-class Group:
-    """Values of one code; `sources` are those whose range decides it, the others are made of them."""
-
-    members: list[gs.Tensor] = field(default_factory=list)
-    sources: list[gs.Tensor] = field(default_factory=list)
+Range = tuple[float, float]
 
 
-def code_groups(region: Region) -> list[Group]:
-    """The coded values of `region`, grouped by the code they must share, in order of first use.
+def sources(region: Region) -> list[gs.Tensor]:
+    """The coded values whose ranges decide all others: those that no move of data or Concat makes."""
+    made = {id(u.output) for u in region.units if u.shares}
+    return [t for t in region.coded if id(t) not in made]
 
-    A union-find over the values; each unit that `shares` joins what it reads with what it writes.
+
+def code_ranges(region: Region, seen: Mapping[int, Range], unsigned: bool) -> dict[int, Range]:
+    """The range that the code of each coded value spans, by the value's id(); equal where they share a code.
+
+    `seen`: the ranges of the sources. A move of data shares its operand's code, a Concat the code of all its
+    operands, over the union of their ranges. Only where codes are `unsigned` and some operands of a Concat
+    can be negative, others not, each keeps its own code and the output gets one over all: the zero point of
+    a Relu's result must stay 0, or ONNX Runtime no longer fuses the layer before it.
     """
-    parent = {id(t): id(t) for t in region.coded}
-
-    def root(key: int) -> int:
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
+    groups = _Groups(seen)
     for unit in region.units:
         if unit.shares:
-            for tensor in unit.operands:
-                parent[root(id(tensor))] = root(id(unit.output))
-    groups: dict[int, Group] = {}
-    for tensor in region.coded:
-        group = groups.setdefault(root(id(tensor)), Group())
-        group.members.append(tensor)
-        producer = region.producers.get(id(tensor))
-        if producer is None or not producer.shares:
-            group.sources.append(tensor)
-    return list(groups.values())
+            operands, output = [id(t) for t in unit.operands], id(unit.output)
+            ranges = [groups.range(t) for t in operands]
+            signs = {low < 0 for low, _ in ranges}
+            groups.add(output, (min(r[0] for r in ranges), max(r[1] for r in ranges)))
+            if len(signs) == 1 or not unsigned:
+                for operand in operands:
+                    groups.join(operand, output)
+    return {id(t): groups.range(id(t)) for t in region.coded}
+
+
+class _Groups:
+    """A union-find over values; each group has a range."""
+
+    def __init__(self, ranges: Mapping[int, Range]) -> None:
+        self._parent = {key: key for key in ranges}
+        self._ranges = dict(ranges)
+
+    def add(self, key: int, range: Range) -> None:
+        self._parent[key] = key
+        self._ranges[key] = range
+
+    def root(self, key: int) -> int:
+        while self._parent[key] != key:
+            self._parent[key] = self._parent[self._parent[key]]
+            key = self._parent[key]
+        return key
+
+    def range(self, key: int) -> Range:
+        return self._ranges[self.root(key)]
+
+    def join(self, a: int, b: int) -> None:
+        a, b = self.root(a), self.root(b)
+        (low_a, high_a), (low_b, high_b) = self._ranges[a], self._ranges[b]
+        self._parent[a] = b
+        self._ranges[b] = (min(low_a, low_b), max(high_a, high_b))

@@ -14,7 +14,7 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Lossy
 from optc.passes.quantize.calibrate import observe
-from optc.passes.quantize.groups import Group, code_groups
+from optc.passes.quantize.groups import code_ranges, sources
 from optc.passes.quantize.insert import Inserter
 from optc.passes.quantize.plan import plan_layers
 from optc.passes.quantize.region import Region, find_region
@@ -68,8 +68,7 @@ class Quantize:
         if not region.units:
             return False
         self._check(model)
-        groups = code_groups(region)
-        codes = self._codes(model, groups, context)
+        codes = self._codes(model, region, context)
         layers = plan_layers(region, codes, self.per_channel, self.scales == "pow2")
         inserter = Inserter(model.graph, region)
         for unit in region.units:
@@ -93,18 +92,13 @@ class Quantize:
                 f"the model's integers are rounded '{old}' already; use quantize{{rounding={old}}}"
             )
 
-    def _codes(self, model: Model, groups: list[Group], context: Context) -> dict[int, Code]:
+    def _codes(self, model: Model, region: Region, context: Context) -> dict[int, Code]:
         """The code of each coded value, by its id()."""
-        sources = [t for g in groups for t in g.sources]
-        seen = observe(model, sources, context, self._statistics(), self.samples)
+        watched = sources(region)
+        seen = observe(model, watched, context, self._statistics(), self.samples)
         dtype = np.dtype(self.activations)
-        codes: dict[int, Code] = {}
-        for group in groups:
-            ranges = [seen[t.name].range() for t in group.sources]
-            low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
-            code = activation_code(low, high, dtype, self.scales == "pow2")
-            codes.update((id(t), code) for t in group.members)
-        return codes
+        ranges = code_ranges(region, {id(t): seen[t.name].range() for t in watched}, dtype == np.uint8)
+        return {key: activation_code(*ranges[key], dtype, self.scales == "pow2") for key in ranges}
 
     def _statistics(self) -> Callable[[], Statistics]:
         makers: dict[str, Callable[[], Statistics]] = {

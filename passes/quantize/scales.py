@@ -78,6 +78,6 @@ def _spanning(low: float, high: float) -> np.float32:
     ONNX Runtime drops a Clip before a Q only where no code can pass the Clip's bound.
     """
     scale = np.float32(bounded(np.float64(high - low) / 255))
-    if low == 0 and SMALLEST < scale and scale * np.float32(255) > np.float32(high):
+    if low == 0 < high and scale > SMALLEST and scale * np.float32(255) > np.float32(high):
         return np.float32(np.nextafter(scale, np.float32(0)))
     return scale

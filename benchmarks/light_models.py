@@ -43,9 +43,6 @@ def with_random_weights(path: Path, seed: int) -> onnx.ModelProto:
     used = {name for node in kept for name in node.input}
     weights = [t for t in graph.initializer if t.name in used]
     inputs = [i for i in graph.input if i.name not in {t.name for t in weights} and i.name in used]
-    for field, items in ((graph.node, kept), (graph.initializer, weights), (graph.input, inputs)):
-        copies = [type(item).FromString(item.SerializeToString()) for item in items]  # type: ignore[attr-defined]
-        del field[:]
-        field.extend(copies)
+    model.graph.CopyFrom(onnx.helper.make_graph(kept, graph.name, inputs, list(graph.output), weights))
     model.ir_version = max(model.ir_version, 8)
     return model

@@ -194,6 +194,9 @@ class _Folding:
                 changed = True
             elif outputs:
                 self.edit.context.decline(node, "ONNX Runtime cannot evaluate it")
+        for node in reversed(nodes):
+            if node.outputs and not any(t.outputs for t in node.outputs):
+                self.edit.remove(node)
         if changed and growth > 0:
             added = int(self.edit.model.metadata().get(FOLDED_BYTES, "0")) + growth
             self.edit.model.set_metadata(FOLDED_BYTES, str(added))

@@ -134,6 +134,16 @@ def test_float_operand_joins_where_an_integer_node_reads_the_sum() -> None:
     assert "Add: no integer node reads it" in reasons(region)
 
 
+def test_relu_in_a_subgraph_is_not_taken_in() -> None:
+    region = region_of(
+        f"""g (float[2,4,8,8] x) => (float[2,4,8,8] y) <{W}, bool t = {{1}}> {{
+        c = Conv (x, w)
+        y = If (t) <then_branch = a () => (float[2,4,8,8] p) {{ p = Relu (c) }},
+                    else_branch = b () => (float[2,4,8,8] q) {{ q = Neg (x) }}> }}"""
+    )
+    assert shown(region) == ([["Conv"]], ["x", "c"])
+
+
 def test_nothing_without_a_layer() -> None:
     text = "g (float[N,4,8,8] x) => (float[N,4,4,4] y) { p = MaxPool <kernel_shape=[5,5]> (x) y = Relu (p) }"
     assert shown(region_of(text)) == ([], [])
@@ -195,6 +205,11 @@ def test_shape_arithmetic_is_left_alone() -> None:
         (
             f"(float[N,4] x) => (float[N,4] y) <{M}, float v = {{2}}> {{ a = Gemm (x, m) y = Add (a, v) }}",
             "Add: one of its operands is a constant",
+        ),
+        (
+            f"""(float[N,4] x) => (float[N,4] y) <{M}, float s = {{1}}, uint8 z = {{0}}> {{
+            q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) y = MatMul (d, m) }}""",
+            "MatMul: its input is quantized already",
         ),
         (
             "(double[4,4] x) => (double[4,4] y) { y = MatMul (x, x) }",

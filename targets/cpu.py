@@ -50,6 +50,12 @@ class Cpu:
 
         return estimate(model)
 
+    def measure(self, model: Model) -> Cost:
+        """What the guard compares: latency in ONNX Runtime, until our own kernels are ahead of it."""
+        from optc.passes.verify.measure import measure
+
+        return measure(model)
+
     def build(self, model: Model, out: Path) -> Artifact:
         """Compile `model` into the folder `out`; byte-identical for equal models, options and versions."""
         level = native_level() if self.mcpu == "native" else self.mcpu
@@ -72,8 +78,10 @@ class Cpu:
 def _compile(module: Any, level: str) -> Any:
     import tvm
 
+    from optc.targets.lowering.pipeline import build
+
     options = {"kind": "llvm", "mcpu": level} if level in LEVELS else {"kind": "llvm"}
-    return tvm.compile(module, tvm.target.Target(options))
+    return build(module, tvm.target.Target(options), [])
 
 
 def processor_flags() -> frozenset[str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -32,10 +29,8 @@ def import_graph(graph: Graph, islands: Sequence[Island], names: Sequence[str]) 
     `names`: of the packed function that runs each island. Returns the module, which is of use only if
     nothing was refused, and node index to the reason of the refusal.
     """
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        importer = _Importer(graph, islands, names)
-        module = importer.from_onnx(graph.proto.graph, _opset(graph.proto))
+    importer = _Importer(graph, islands, names)
+    module = importer.from_onnx(graph.proto.graph, _opset(graph.proto))
     return module, importer.refused
 
 
@@ -97,24 +92,35 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     def _check(self, name: str) -> None:
         """Raise where TVM's idea of a value's type differs from ONNX's."""
         want, have = self.source.types.get(name), self._nodes[name].ty
-        if want is None or isinstance(have, relax.ShapeType):
+        if isinstance(have, relax.ShapeType):
             return
         if not isinstance(have, relax.TensorType):
             raise TypeError(f"it makes {type(have).__name__} of '{name}', not a tensor")
+        if not self._known(have):
+            raise TypeError(f"it makes the shape of '{name}' depend on data")
+        if want is None:
+            return
         if str(have.dtype) != want.dtype:
             raise TypeError(f"it makes {have.dtype} of '{name}', ONNX {want.dtype}")
-        if have.ndim != -1 and have.ndim != len(want.dims):
+        if have.ndim != len(want.dims):
             raise TypeError(f"it gives '{name}' {have.ndim} dimensions, ONNX {len(want.dims)}")
-        for got, dim in zip(have.shape or (), want.dims, strict=False):
+        for got, dim in zip(have.shape, want.dims, strict=True):
             if isinstance(got, tirx.IntImm) and isinstance(dim, int) and int(got) != dim:
                 raise TypeError(f"it gives '{name}' the shape {have.shape}, ONNX {list(want.dims)}")
+
+    def _known(self, found: relax.TensorType) -> bool:
+        """Whether every dimension follows from the inputs' dimensions; TVM can loop forever on others."""
+        if found.shape is None:
+            return False
+        known = set(self.symbols.values())
+        return all(v in known for d in found.shape for v in tirx.analysis.undefined_vars(d))
 
     def _tensor(self, value: Any) -> Any:
         """A shape as a tensor of int64; tensors are left as they are."""
         if not isinstance(value.ty, relax.ShapeType):
             return value
         if isinstance(value, relax.ShapeExpr) and all(isinstance(v, tirx.IntImm) for v in value.values):
-            return relax.const(np.array([int(v) for v in value.values], np.int64))
+            return relax.const(np.array([int(v) for v in value.values], np.int64), "int64")
         return self.bb.emit(relax.op.shape_to_tensor(value))
 
     def _emit_island(self, island: Island, name: str) -> None:

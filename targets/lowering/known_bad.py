@@ -6,6 +6,7 @@ Found by running ONNX's own node tests (benchmarks/node_tests.py) against ONNX R
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import onnx
 
@@ -38,7 +39,58 @@ def refusal(graph: Graph, node: onnx.NodeProto) -> str | None:
     if node.op_type in DATA_DEPENDENT:
         return "the shape of its output depends on data"
     rule = RULES.get(node.op_type)
-    return rule(graph, node) if rule is not None else None
+    return (rule(graph, node) if rule is not None else None) or _empty(graph, node)
 
 
-RULES: dict[str, Rule] = {}
+def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return onnx.helper.get_attribute_value(attribute)
+    return default
+
+
+def _element(graph: Graph, name: str) -> int:
+    return graph.types[name].element if name in graph.types else 0
+
+
+def _empty(graph: Graph, node: onnx.NodeProto) -> str | None:
+    for name in (*node.input, *node.output):
+        if name in graph.types and 0 in graph.types[name].dims:
+            return "TVM cannot store a tensor without elements"
+    return None
+
+
+def _training(graph: Graph, node: onnx.NodeProto) -> str | None:
+    training = _attribute(node, "training_mode", 0) or len([o for o in node.output if o]) > 1
+    return "TVM has no training mode of it" if training else None
+
+
+def _shift(graph: Graph, node: onnx.NodeProto) -> str | None:
+    known = node.input[1] in graph.constants
+    return None if known else "TVM differs where the shift is negative or no less than the width"
+
+
+def _is_inf(graph: Graph, node: onnx.NodeProto) -> str | None:
+    both = _attribute(node, "detect_negative", 1) and _attribute(node, "detect_positive", 1)
+    return None if both else "TVM cannot tell the signs of infinity apart"
+
+
+def _mod(graph: Graph, node: onnx.NodeProto) -> str | None:
+    floats = _element(graph, node.output[0]) in _FLOATS and not _attribute(node, "fmod", 0)
+    return "TVM differs at infinities and signs" if floats else None
+
+
+def _space_to_depth(graph: Graph, node: onnx.NodeProto) -> str | None:
+    return "TVM ignores mode=CRD" if _attribute(node, "mode", b"DCR") == b"CRD" else None
+
+
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
+
+RULES: dict[str, Rule] = {
+    "BatchNormalization": _training,
+    "BitShift": _shift,
+    "IsInf": _is_inf,
+    "Mod": _mod,
+    "SpaceToDepth": _space_to_depth,
+}
+"""Operator to the rule that says when TVM gets it wrong."""

@@ -15,6 +15,7 @@ from optc.targets.base import Placement
 from optc.targets.lowering.graph import Graph
 from optc.targets.lowering.islands import Island, WholeGraphError, cut, plan
 from optc.targets.lowering.known_bad import refusals
+from optc.targets.lowering.quiet import quiet
 
 ISLAND = "island"
 
@@ -44,7 +45,8 @@ def lower(model: Model, target: str, compile: Compile) -> Lowered:
     graph = Graph(model)
     refused = refusals(graph)
     try:
-        return _lower(graph, refused, target, compile)
+        with quiet():
+            return _lower(graph, refused, target, compile)
     except WholeGraphError as error:
         Session(model)  # raises InputError where ONNX Runtime refuses it too
         reason = f"the whole graph is one island: {error}"

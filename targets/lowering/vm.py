@@ -7,7 +7,8 @@ build an artifact or to run it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,38 @@ def save(lowered: Lowered, folder: Path) -> dict[str, str]:
     executable = lowered.executable.mod
     _write(folder / BYTECODE, lambda path: executable.write_to_file(path, ""))
     for library in executable.imports:
-        _write(folder / BITCODE, lambda path: library.write_to_file(path, "bc"))  # noqa: B023
+        text = library.inspect_source("ll")
+        if "\ndefine " in text:
+            (folder / BITCODE).write_bytes(_bitcode(text))
     return islands
 
 
 def _write(path: Path, write: Callable[[str], None]) -> None:
     """Let TVM write into memory and write that ourselves: LLVM aborts the process on a full disk."""
-    handle = os.memfd_create(path.name)
+    with _memory_file() as memory:
+        write(memory)
+        path.write_bytes(Path(memory).read_bytes())
+
+
+def _bitcode(source: str) -> bytes:
+    """An LLVM module's text as bitcode that does not depend on the addresses of this process."""
+    import tvm_ffi
+
+    from optc.targets.lowering.pipeline import stable_ir
+
+    with _memory_file() as text, _memory_file() as bitcode:
+        Path(text).write_text(stable_ir(source))
+        load = tvm_ffi.get_global_func("ffi.Module.load_from_file.ll")
+        load(text, "ll").write_to_file(bitcode, "bc")
+        return Path(bitcode).read_bytes()
+
+
+@contextmanager
+def _memory_file() -> Iterator[str]:
+    """The path of a file in memory."""
+    handle = os.memfd_create("optc")
     try:
-        write(f"/proc/self/fd/{handle}")
-        with open(handle, "rb", closefd=False) as stream:
-            stream.seek(0)
-            path.write_bytes(stream.read())
+        yield f"/proc/self/fd/{handle}"
     finally:
         os.close(handle)
 
@@ -86,7 +107,7 @@ class Program:
         import tvm
 
         check_arrays(self._inputs, feeds)
-        arrays = [np.ascontiguousarray(feeds[s["name"]]) for s in self._inputs]
+        arrays = [np.asarray(feeds[s["name"]], order="C") for s in self._inputs]
         try:
             result = self._main(*(tvm.runtime.tensor(a, self._device) for a in arrays))
         except Exception as error:
@@ -116,6 +137,6 @@ def _island(session: Session) -> Callable[..., None]:
         feeds = {n: t.numpy() for n, t in zip(names, tensors, strict=False)}
         results = session.run(feeds)
         for name, out in zip(session.outputs, tensors[len(names) :], strict=True):
-            out.copyfrom(np.ascontiguousarray(results[name]))
+            out.copyfrom(np.asarray(results[name], order="C"))
 
     return call

@@ -1,0 +1,188 @@
+"""Which of ONNX's own node tests optc compiles and runs like ONNX Runtime.
+
+    python benchmarks/node_tests.py [--only TEXT] [--jobs N] [-o FILE.json]
+
+A case counts where ONNX Runtime passes it. Each case runs in a worker process, so that a crash is a row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+Row = dict[str, Any]
+
+TIMEOUT = 20
+"""Seconds without a row after which a worker is killed."""
+
+
+def cases(only: str) -> dict[str, Any]:
+    """ONNX's node tests by name."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    with np.errstate(all="ignore"):
+        found = {c.name: c for c in collect_testcases(None)}
+    return {name: found[name] for name in sorted(found) if only in name}
+
+
+def arrays(case: Any) -> Iterator[tuple[dict[str, NDArray[Any]], list[NDArray[Any]]]]:
+    """Feeds by input name and expected outputs of each data set; `TypeError` where one is no array."""
+    for inputs, outputs in case.data_sets:
+        values = [_array(v) for v in inputs]
+        names = [i.name for i in case.model.graph.input]
+        yield dict(zip(names, values, strict=False)), [_array(v) for v in outputs]
+
+
+def _array(value: Any) -> NDArray[Any]:
+    if isinstance(value, onnx.TensorProto):
+        return onnx.numpy_helper.to_array(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value)
+    raise TypeError(f"a {type(value).__name__} is not an array")
+
+
+def close(got: NDArray[Any], want: NDArray[Any], rtol: float, atol: float) -> bool:
+    """Same dtype and shape, and values equal within the tolerance (strings and integers: equal)."""
+    if got.shape != want.shape or (got.dtype != want.dtype and want.dtype.kind not in "OUST"):
+        return False
+    if want.dtype.kind not in "fc":
+        return bool(np.array_equal(got, want))
+    return bool(np.allclose(got, want, rtol=rtol, atol=atol, equal_nan=True))
+
+
+def reference(case: Any) -> str | None:
+    """None where ONNX Runtime passes the case, otherwise why it does not count."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(case.model.SerializeToString(), options, ["CPUExecutionProvider"])
+        for feeds, outputs in arrays(case):
+            results = session.run(None, feeds)
+            if not all(close(g, w, case.rtol, case.atol) for g, w in zip(results, outputs, strict=True)):
+                return "onnxruntime: wrong value"
+    except Exception as error:
+        return f"onnxruntime: {str(error).splitlines()[0][:120]}"
+    return None
+
+
+def optc_row(case: Any) -> Row:
+    """Compile the case for cpu, run it, compare it with ONNX Runtime on the same model."""
+    from optc.models.model import Model
+    from optc.models.session import Session
+    from optc.passes.base import Exact
+    from optc.passes.verify.compare import compare
+    from optc.targets.cpu import Cpu
+
+    model = Model(case.model)
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = Cpu().build(model, Path(folder))
+        where = {p.where for p in artifact.placement}
+        kind = artifact.manifest["program"]["kind"]
+        reasons = sorted({p.reason for p in artifact.placement if p.reason})
+        row: Row = {"kind": "whole" if kind == "island" else "mixed" if "island" in where else "tvm"}
+        row["reasons"] = reasons
+        runner, session = artifact.runner(), Session(model)
+        for feeds, _ in arrays(case):
+            results, wanted = runner.run(feeds), session.run(feeds)
+            broken = [d for d in compare(wanted, results, Exact()) if d.broken]
+            if broken:
+                return row | {"status": "wrong", "detail": broken[0].broken}
+    return row | {"status": "ok"}
+
+
+def worker(names: list[str], pipe: Any) -> None:
+    """Judge the named cases one by one and send a row for each."""
+    found = cases("")
+    for name in names:
+        pipe.send(("start", name))
+        case = found[name]
+        reason = reference(case)
+        row: Row = {"name": name}
+        if reason is not None:
+            row |= {"status": "not counted", "detail": reason}
+        else:
+            try:
+                row |= optc_row(case)
+            except Exception as error:
+                text = (str(error).splitlines() or [""])[0]
+                row |= {"status": "failed", "detail": f"{type(error).__name__}: {text[:200]}"}
+        pipe.send(("row", row))
+
+
+def judge(names: list[str]) -> Iterator[Row]:
+    """Rows for the named cases; a worker that dies costs the case that it was at."""
+    left = list(names)
+    context = multiprocessing.get_context("spawn")
+    while left:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=worker, args=(left, theirs))
+        process.start()
+        theirs.close()
+        current, died = left[0], "the process died"
+        try:
+            while left:
+                if not ours.poll(TIMEOUT):
+                    died = f"no result in {TIMEOUT} s"
+                    process.kill()
+                kind, value = ours.recv()
+                if kind == "start":
+                    current = value
+                else:
+                    left.remove(value["name"])
+                    yield value
+        except EOFError:
+            left.remove(current)
+            yield {"name": current, "status": "crash", "detail": died}
+        process.join()
+
+
+def _judge_all(names: list[str]) -> list[Row]:
+    rows = []
+    for row in judge(names):
+        rows.append(row)
+        if row["status"] not in ("ok", "not counted"):
+            print(row["name"], row["status"], row.get("kind", ""), row["detail"], flush=True)
+    return rows
+
+
+def main() -> int:
+    """Run the sweep, print the counts and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="cases whose name holds this text")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    names = list(cases(options.only))
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        parts = list(pool.map(_judge_all, [names[i :: options.jobs] for i in range(options.jobs)]))
+    rows = sorted((r for part in parts for r in part), key=lambda r: str(r["name"]))
+    counted = [r for r in rows if r["status"] != "not counted"]
+    passed = [r for r in counted if r["status"] == "ok"]
+    kinds = dict(Counter(r["kind"] for r in passed))
+    print(f"{len(passed)} of {len(counted)} that ONNX Runtime passes ({len(rows)} cases); {kinds}")
+    versions = {p: version(p) for p in ("onnx", "onnxruntime", "apache-tvm", "numpy")}
+    result = {"command": " ".join(sys.argv), "versions": versions, "passed": len(passed)}
+    result |= {"counted": len(counted), "kinds": kinds, "rows": rows}
+    if options.output:
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+    return 0 if len(passed) == len(counted) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

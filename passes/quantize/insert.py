@@ -66,9 +66,8 @@ class Inserter:
         for unit in self._region.units:
             if any(t is tensor for t in unit.operands):
                 unit.operands = [target if t is tensor else t for t in unit.operands]
-                count = len(unit.head.inputs) if unit.weight is None else 1
-                for index in range(count):
-                    if unit.head.inputs[index] is tensor:
+                for index, read in enumerate(list(unit.head.inputs)):
+                    if read is tensor:
                         unit.head.inputs[index] = target
 
     def layer(self, unit: Unit, layer: Layer) -> None:

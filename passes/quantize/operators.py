@@ -135,6 +135,7 @@ _OPS: dict[str, Callable[[gs.Node, Surroundings], Unit | str]] = {
     "Flatten": _moved,
     "Reshape": _moved,
     "Transpose": _moved,
+    "Slice": _moved,
     "Squeeze": _moved,
     "Unsqueeze": _moved,
 }

@@ -56,6 +56,12 @@ def test_layers_of_like_scale_are_left_alone() -> None:
         assert (layer.scale == wanted).all()
 
 
+def test_units_are_not_far_below_the_sums() -> None:
+    tiny = np.full((4, 4, 1, 1), 1e-12)
+    for layer in planned(tiny, tiny):
+        assert layer.product.tolist() == [2.0**-24] * 4  # 2**-20 of the scale of y
+
+
 def test_sum_that_cannot_fit_is_refused() -> None:
     proto = onnx.parser.parse_model(TEXT.replace("b = Conv (z, v) y = Add (a, b)", "[sum] y = Add (a, z)"))
     weight = np.ones((4, 4, 1, 1), np.float32)

@@ -363,3 +363,18 @@ def test_bundled_network_keeps_its_accuracy(tmp_path: Path) -> None:
     assert Quantize(samples=100).run(model, context) and context.declined == []
     assert accuracy(model) > exact - 0.01
     assert fused(model, tmp_path)["QLinearConv"] == 11
+
+
+def test_int8_codes_before_a_slice_run_in_onnx_runtime(tmp_path: Path) -> None:
+    """With the Slice left in float, ONNX Runtime 1.32 makes int8 codes uint8 and then refuses its own graph."""
+    text = """
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[N,2] x) => (float[N,1] y)
+    <float[2,2] w = {1, 2, 3, 4}, int64[1] b = {0}, int64[1] e = {1}, int64[1] a = {1}>
+    { h = Gemm (x, w)  r = Gemm (h, w)  s = Slice (h, b, e, a)  t = Slice (r, b, e, a)  y = Add (s, t) }
+    """
+    model = model_of(text)
+    x = np.eye(2, dtype=np.float32)
+    exact = Session(model).run({"x": x})["y"]
+    Quantize(activations="int8").run(model, context_of(tmp_path, x=x))
+    np.testing.assert_allclose(Session(model, optimize=True).run({"x": x})["y"], exact, rtol=0.05)

@@ -366,7 +366,7 @@ def test_bundled_network_keeps_its_accuracy(tmp_path: Path) -> None:
 
 
 def test_int8_codes_before_a_slice_run_in_onnx_runtime(tmp_path: Path) -> None:
-    """With the Slice left in float, ONNX Runtime 1.32 makes int8 codes uint8 and then refuses its own graph."""
+    """With the Slice left in float, ONNX Runtime 1.32 makes the codes uint8 and refuses its own graph."""
     text = """
     <ir_version: 10, opset_import: ["" : 21]>
     g (float[N,2] x) => (float[N,1] y)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from optc.cli.settings import settings_of, verb
 from optc.models.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @verb("cache")
@@ -36,6 +38,8 @@ def command(ctx: click.Context, action: str) -> None:
 
 
 def _clear(folder: Path) -> None:
+    import shutil
+
     if folder.is_symlink():
         raise InputError(f"{folder}: is a link; it is not followed, clear it by hand")
     try:

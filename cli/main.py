@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -53,6 +52,8 @@ class Verbs(click.Group):
             status = 1
         except Exception as error:
             if settings.debug:
+                import traceback
+
                 traceback.print_exc()
             status = _fail(settings, error)
         sys.exit(status)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from optc.cli.settings import settings_of, verb
-from optc.models.model import Model
-from optc.models.session import Arrays
+
+if TYPE_CHECKING:
+    from optc.models.model import Model
+    from optc.models.session import Arrays
 
 
 @verb("verify")

@@ -25,7 +25,9 @@ class BindInitializers:
     def run(self, model: Model, context: Context) -> bool:
         """Drop the listings; raises the IR version to 4 where it is lower."""
         changed = bool(model.overridable)
-        model.overridable.clear()
+        if changed:
+            _ = model.graph  # from here on the file is written from the graph, whose inputs are without them
+            model.overridable.clear()
         if model.header.ir_version < CONSTANTS_SINCE:
             model.header.ir_version = CONSTANTS_SINCE
             changed = True

@@ -35,9 +35,13 @@ def standard(node: gs.Node) -> bool:
     return node.domain in (None, "", "ai.onnx")
 
 
-def edit_graphs(model: Model, context: Context, rewrite: Callable[[Edit], bool]) -> bool:
+def edit_graphs(
+    model: Model, context: Context, rewrite: Callable[[Edit], bool], inner_first: bool = False
+) -> bool:
     """Run `rewrite` on the model's graph and on each graph inside it; whether any changed."""
     graphs = list(all_graphs(model.view))
+    if inner_first:
+        graphs.reverse()
     kept = {t.name for graph in graphs for t in graph.outputs}
     changed = False
     for graph in graphs:

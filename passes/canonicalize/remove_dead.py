@@ -27,7 +27,7 @@ class RemoveDead:
     def run(self, model: Model, context: Context) -> bool:
         """Remove; True also where only initializers went."""
         unused = not model.changed and _has_unused_initializers(model)
-        changed = edit_graphs(model, context, _remove)
+        changed = edit_graphs(model, context, _remove, inner_first=True)
         if unused:
             model.changed = True
         return changed or unused

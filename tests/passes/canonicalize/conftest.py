@@ -14,7 +14,7 @@ from optc.models.session import Session
 from optc.passes.base import Context, Declined, Exact, Pass
 
 HEADER = '<ir_version: 10, opset_import: ["": 21]>\n'
-FREE = 2
+FREE = 4
 
 
 class Checker:

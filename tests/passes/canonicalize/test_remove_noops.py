@@ -40,7 +40,9 @@ NOOPS = {
 
 CONSTANTS = """float ratio = {0.5}, bool no = {0}, int64[3] same = {0,3,-1}, int64[3] ones = {1,1,1},
 int64[6] zeros6 = {0,0,0,0,0,0}, int64[1] from = {0}, int64[1] to = {9223372036854775807},
-int64[1] axes = {1}, float[3] scales = {1,1,1}, float zero = {0}, float[3,4] zeros = {0,0,0,0,0,0,0,0,0,0,0,0}, float one = {1}"""
+int64[1] axes = {1}, float[3] scales = {1,1,1}, float zero = {0},
+float[3,4] zeros = {0,0,0,0,0,0,0,0,0,0,0,0},
+float one = {1}"""
 
 
 @pytest.mark.parametrize("line", NOOPS.values(), ids=NOOPS.keys())
@@ -68,8 +70,9 @@ def test_leaves_what_does_something(line: str) -> None:
     kind = "float16" if "to = 10" in line else "float"
     text = f"""<ir_version: 10, opset_import: ["": 21]> g (float[1,4] x) => ({kind}[a,b] y)
     <float zero = {{0}}, float one = {{1}}, float[2,1] wide = {{0,0}}, int64[1] from = {{1}},
-     bool yes = {{1}},     int64[1] to = {{9223372036854775807}}, int64[1] axes = {{1}}, int64[2] shape = {{4,1}},
-     float half = {{0.5}},      float[2] scales = {{1,2}}> {{ {line} }}"""
+     bool yes = {{1}}, int64[1] to = {{9223372036854775807}},
+     int64[1] axes = {{1}}, int64[2] shape = {{4,1}},
+     float half = {{0.5}}, float[2] scales = {{1,2}}> {{ {line} }}"""
     proto = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text), data_prop=True)
     model = Model(proto)
     assert not RemoveNoops().run(model, Context())

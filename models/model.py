@@ -186,8 +186,9 @@ class Model:
             out.CopyFrom(self.header)
             out.graph.CopyFrom(graph)
         for tensor in storage.tensors_of(out):
-            if storage.is_external(tensor):
-                tensor.CopyFrom(sink(tensor))
+            stored = sink(tensor)
+            if stored is not tensor:
+                tensor.CopyFrom(stored)
         return out
 
     def stored_bytes(self) -> int:

@@ -90,10 +90,11 @@ def tensor_proto(tensor: gs.Constant) -> TensorProto:
     """A dense constant as a TensorProto, to read only; values never loaded are taken over untouched."""
     values = tensor._values
     if isinstance(values, LazyValues):
-        if values.tensor.name == tensor.name:
-            return values.tensor
+        source: TensorProto = values.tensor
+        if source.name == tensor.name:
+            return source
         proto = TensorProto()
-        proto.CopyFrom(values.tensor)
+        proto.CopyFrom(source)
         proto.name = tensor.name
         return proto
     array = np.asarray(values)

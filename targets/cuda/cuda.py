@@ -43,7 +43,7 @@ class Cuda:
         return None
 
     def cost(self, model: Model) -> Cost:
-        """A roofline estimate of an A100 (sm_80): 19.5 TFLOP/s in float32, 1555 GB/s (NVIDIA's data sheet)."""
+        """A roofline estimate for an A100: 19.5 TFLOP/s in float32, 1555 GB/s (NVIDIA's data sheet)."""
         from optc.passes.analysis.counts import count
 
         counts = count(model)

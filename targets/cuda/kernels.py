@@ -80,7 +80,7 @@ def _table(module: Any, source: str) -> bytes:
     end = packed.rfind(code)
     if not packed.startswith(kind, start) or end < 0:
         raise RuntimeError("TVM's serialized CUDA module has another form than the one optc knows")
-    return packed[start + len(kind) : end]
+    return bytes(packed[start + len(kind) : end])
 
 
 def _string(data: bytes) -> bytes:

@@ -59,7 +59,7 @@ def compile_cuda(source: str, arch: str, ptx: bool = False) -> bytes:
     if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         log = _read(nvrtc, program, "ProgramLog").decode(errors="replace").strip("\0\n ")
         raise RuntimeError(f"NVRTC refuses the generated code: {log.splitlines()[0] if log else status}")
-    binary = _read(nvrtc, program, "PTX" if ptx else "CUBIN")
+    binary: bytes = _read(nvrtc, program, "PTX" if ptx else "CUBIN")
     nvrtc.nvrtcDestroyProgram(program)
     return binary
 
@@ -67,7 +67,7 @@ def compile_cuda(source: str, arch: str, ptx: bool = False) -> bytes:
 def _read(nvrtc: Any, program: Any, what: str) -> bytes:
     status, size = getattr(nvrtc, f"nvrtcGet{what}Size")(program)
     _check(nvrtc, status, f"has no {what}")
-    buffer = b" " * size
+    buffer: bytes = b" " * size
     (status,) = getattr(nvrtc, f"nvrtcGet{what}")(program, buffer)
     _check(nvrtc, status, f"has no {what}")
     return buffer

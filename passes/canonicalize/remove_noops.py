@@ -29,7 +29,7 @@ END = 2**31 - 1
 class RemoveNoops:
     """Remove Identity, Dropout in inference, and whatever else provably changes nothing.
 
-    Reshape, Transpose, Expand, Tile, Pad, Slice, Cast, Resize, pooling by 1, Concat, Sum, Max, Min, Mean,
+    Reshape, Transpose, Expand, Tile, Pad, Slice, Cast, Resize, Concat, Sum, Max, Min, Mean,
     Split of one, adding 0, multiplying by 1. Nothing that would lose a NaN or an infinity. Names of inputs
     and outputs stay.
     """
@@ -125,17 +125,6 @@ def _resize(edit: Edit, node: gs.Node) -> gs.Tensor | None:
     return node.inputs[0] if (scales == 1).all() else None
 
 
-def _pool(edit: Edit, node: gs.Node) -> gs.Tensor | None:
-    ones = [*node.attrs.get("kernel_shape", [0]), *node.attrs.get("strides", [1])]
-    padded = any(node.attrs.get("pads", [])) or node.attrs.get("auto_pad", "NOTSET") not in (
-        "NOTSET",
-        "VALID",
-    )
-    if any(d != 1 for d in ones) or padded or any(t.name for t in node.outputs[1:]):
-        return None
-    return node.inputs[0]
-
-
 def _one_input(edit: Edit, node: gs.Node) -> gs.Tensor | None:
     return node.inputs[0] if len(node.inputs) == 1 else None
 
@@ -174,8 +163,6 @@ _RULES: dict[str, Rule] = {
     "Pad": _pad,
     "Slice": _slice,
     "Resize": _resize,
-    "AveragePool": _pool,
-    "MaxPool": _pool,
     "Concat": _one_input,
     "Sum": _one_input,
     "Max": _one_input,

@@ -35,7 +35,6 @@ NOOPS = {
     "multiply by 1": "b = Mul(one, a)",
     "divide by 1": "b = Div(a, one)",
     "first power": "b = Pow(a, one)",
-    "pool": "b = MaxPool<kernel_shape = [1]>(a)",
 }
 
 CONSTANTS = """float ratio = {0.5}, bool no = {0}, int64[3] same = {0,3,-1}, int64[3] ones = {1,1,1},

@@ -75,6 +75,14 @@ def _is_inf(graph: Graph, node: onnx.NodeProto) -> str | None:
     return None if both else "TVM cannot tell the signs of infinity apart"
 
 
+def _is_nan(graph: Graph, node: onnx.NodeProto) -> str | None:
+    return "TVM simplifies x != x to false, which drops the test for NaN"
+
+
+def _equal(graph: Graph, node: onnx.NodeProto) -> str | None:
+    return _is_nan(graph, node) if node.input[0] == node.input[1] else None
+
+
 def _mod(graph: Graph, node: onnx.NodeProto) -> str | None:
     floats = _element(graph, node.output[0]) in _FLOATS and not _attribute(node, "fmod", 0)
     return "TVM differs at infinities and signs" if floats else None
@@ -89,7 +97,9 @@ _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLO
 RULES: dict[str, Rule] = {
     "BatchNormalization": _training,
     "BitShift": _shift,
+    "Equal": _equal,
     "IsInf": _is_inf,
+    "IsNaN": _is_nan,
     "Mod": _mod,
     "SpaceToDepth": _space_to_depth,
 }

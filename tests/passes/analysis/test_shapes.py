@@ -76,7 +76,8 @@ def elements(body: str) -> tuple[object, ...] | None:
     """What is known of `y`, computed by `body` from x [N, 3, 4] and an unknown k [2]."""
     text = f"""<ir_version: 10, opset_import: ["": 21]> g (float[N,3,4] x, int64[2] k) => (int64[a] y)
       <int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64 last = {{-1}},
-      int64[2] picks = {{2,0}},       int64[1] back = {{-1}}, int64[1] begin = {{-9}}> {{ s = Shape(x)  {body} }}"""
+      int64[2] picks = {{2,0}}, int64[1] back = {{-1}},
+       int64[1] begin = {{-9}}> {{ s = Shape(x)  {body} }}"""
     graph = Model(onnx.parser.parse_model(text)).view
     values = ShapeValues(lambda tensor: tensor.values)
     values.learn(graph.nodes)

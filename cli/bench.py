@@ -21,10 +21,11 @@ def command(ctx: click.Context, artifact: str, inputs: str | None, seed: int) ->
     from optc.cli.console import print_json, print_table
     from optc.cli.tables import seconds
     from optc.targets.artifact import load
-    from optc.targets.bench import bench
 
     settings = settings_of(ctx)
     loaded = load(artifact)
+    from optc.targets.bench import bench  # TVM: not before the artifact is known to be sound
+
     rows = bench(loaded, feeds_for(loaded.model, inputs, seed))
     if settings.json:
         print_json({"artifact": artifact, "rows": rows})

@@ -59,7 +59,8 @@ class TerminalProgress:
         if self._timer is not None:
             self._timer.cancel()
             self._timer.join()
-            self._display.stop()
+            if self._display.live.is_started:
+                self._display.stop()
         self._timer = None
 
 

@@ -228,21 +228,38 @@ def _raw(tensor: onnx.TensorProto) -> bytes:
 
 @contextmanager
 def write_beside(path: Path) -> Iterator[IO[bytes]]:
-    """A stream that becomes `path` by a rename if all goes well, and leaves nothing behind if not."""
+    """A stream that becomes `path` by a rename if all goes well, and leaves nothing behind if not.
+
+    A device or a pipe, such as /dev/null, is written to and never replaced. `InputError` where `path` cannot
+    be written.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the path of a file to write")
+    special = path.exists() and not path.is_file()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with _direct(path) if special else _renamed(path) as stream:
+            yield stream
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give another output path") from error
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); free space or choose another path"
+        ) from error
+
+
+@contextmanager
+def _direct(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("wb") as stream:
+        yield stream
+
+
+@contextmanager
+def _renamed(path: Path) -> Iterator[IO[bytes]]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); free space or choose another path"
-        ) from error
     finally:
         Path(name).unlink(missing_ok=True)
 

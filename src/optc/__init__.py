@@ -5,6 +5,7 @@ The public names load on first use, so that `import optc` stays fast.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from optc.targets.compiler import compile as compile
 
 __version__ = "0.1.0"
+
+# ONNX Runtime's official builds send usage data to Microsoft and keep a device id in the cache folder unless
+# told otherwise before they start; who wants that sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _PUBLIC = {
     "Model": "optc.models.model",

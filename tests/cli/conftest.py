@@ -14,10 +14,10 @@ Optc = Callable[..., Result]
 
 
 @pytest.fixture
-def optc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Optc:
+def optc(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Optc:
     """Run `optc` with these arguments in an empty folder; exit status, stdout and stderr come back."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
     def run(*args: str | Path) -> Result:
         return CliRunner().invoke(main, [str(a) for a in args], prog_name="optc")

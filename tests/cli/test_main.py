@@ -162,3 +162,12 @@ def test_output_is_plain_when_piped() -> None:
         [*COMMAND, "list", "zoo"], capture_output=True, text=True, check=True, env=environment
     )
     assert "\x1b" not in done.stdout and done.stderr == ""
+
+
+def test_onnx_runtime_reports_nothing_and_leaves_nothing_behind(tmp_path: Path, linear_file: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    subprocess.run(
+        [*COMMAND, "verify", linear_file, linear_file], check=True, env=environment, capture_output=True
+    )
+    assert not (tmp_path / "cache").exists()

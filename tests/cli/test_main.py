@@ -109,7 +109,8 @@ def test_interrupt(optc: Optc, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_control_c_leaves_no_half_output(tmp_path: Path, linear_file: Path) -> None:
     """A real SIGINT while an artifact is being built."""
     code = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
 from optc.cli.main import main
 from optc.targets.cpu import Cpu
 def build(self, model, out):

@@ -45,10 +45,10 @@ class Cpu:
         return None
 
     def cost(self, model: Model) -> Cost:
-        """A roofline estimate; see `optc.targets.measure`."""
-        from optc.targets.measure import estimate
+        """A roofline estimate of one core."""
+        from optc.targets.measure import CPU_CORE
 
-        return estimate(model)
+        return CPU_CORE.estimate(model)
 
     def measure(self, model: Model) -> Cost:
         """What the guard compares: latency in ONNX Runtime, until our own kernels are ahead of it."""

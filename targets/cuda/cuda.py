@@ -43,12 +43,10 @@ class Cuda:
         return None
 
     def cost(self, model: Model) -> Cost:
-        """A roofline estimate for an A100: 19.5 TFLOP/s in float32, 1555 GB/s (NVIDIA's data sheet)."""
-        from optc.passes.analysis.counts import count
+        """A roofline estimate of an A100."""
+        from optc.targets.measure import A100
 
-        counts = count(model)
-        seconds = max(2 * counts.macs / 19.5e12, counts.bytes / 1555e9)
-        return Cost("estimated: roofline of an A100", seconds=seconds, bytes=counts.bytes)
+        return A100.estimate(model)
 
     def build(self, model: Model, out: Path) -> Artifact:
         """Compile `model` into the folder `out`; byte-identical for equal models, options and versions.

@@ -1,13 +1,14 @@
 """Which of ONNX's own node tests optc compiles and runs like ONNX Runtime.
 
-    python benchmarks/node_tests.py [--only TEXT] [--jobs N] [-o FILE.json]
+    python benchmarks/node_tests.py [--only TEXT] [--jobs N] [--bind] [-o FILE.json]
 
-A case counts where ONNX Runtime passes it. Each case runs in a worker process, so that a crash is a row.
+`--bind` makes constants of all inputs but the first, as real models have them. A case counts where ONNX Runtime passes it. Each case runs in a worker process, so that a crash is a row.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import sys
@@ -28,13 +29,33 @@ TIMEOUT = 20
 """Seconds without a row after which a worker is killed."""
 
 
-def cases(only: str) -> dict[str, Any]:
-    """ONNX's node tests by name."""
+def cases(only: str, bind: bool = False) -> dict[str, Any]:
+    """ONNX's node tests by name; with `bind`, only those that have inputs to make constants of."""
     from onnx.backend.test.case.node import collect_testcases
 
     with np.errstate(all="ignore"):
         found = {c.name: c for c in collect_testcases(None)}
+    if bind:
+        found = {name: bound for name, c in found.items() if (bound := bound_case(c)) is not None}
     return {name: found[name] for name in sorted(found) if only in name}
+
+
+def bound_case(case: Any) -> Any:
+    """The case with constants in place of all inputs but the first; None where that cannot be."""
+    inputs = [i for i in case.model.graph.input if i.name]
+    if len(inputs) < 2 or len(case.data_sets) != 1:
+        return None
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    try:
+        feeds, outputs = next(arrays(case))
+        tensors = [onnx.numpy_helper.from_array(feeds[i.name], i.name) for i in inputs[1:]]
+    except (TypeError, KeyError, NotImplementedError, ValueError):
+        return None
+    del model.graph.input[1:]
+    model.graph.initializer.extend(tensors)
+    first = next(iter(feeds.values()))
+    return dataclasses.replace(case, model=model, data_sets=[([first], outputs)])
 
 
 def arrays(case: Any) -> Iterator[tuple[dict[str, NDArray[Any]], list[NDArray[Any]]]]:
@@ -104,9 +125,9 @@ def optc_row(case: Any) -> Row:
     return row | {"status": "ok"}
 
 
-def worker(names: list[str], pipe: Any) -> None:
+def worker(names: list[str], bind: bool, pipe: Any) -> None:
     """Judge the named cases one by one and send a row for each."""
-    found = cases("")
+    found = cases("", bind)
     for name in names:
         pipe.send(("start", name))
         case = found[name]
@@ -123,13 +144,13 @@ def worker(names: list[str], pipe: Any) -> None:
         pipe.send(("row", row))
 
 
-def judge(names: list[str]) -> Iterator[Row]:
+def judge(names: list[str], bind: bool) -> Iterator[Row]:
     """Rows for the named cases; a worker that dies costs the case that it was at."""
     left = list(names)
     context = multiprocessing.get_context("spawn")
     while left:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=worker, args=(left, theirs))
+        process = context.Process(target=worker, args=(left, bind, theirs))
         process.start()
         theirs.close()
         current, died = left[0], "the process died"
@@ -150,9 +171,9 @@ def judge(names: list[str]) -> Iterator[Row]:
         process.join()
 
 
-def _judge_all(names: list[str]) -> list[Row]:
+def _judge_all(names: list[str], bind: bool) -> list[Row]:
     rows = []
-    for row in judge(names):
+    for row in judge(names, bind):
         rows.append(row)
         if row["status"] not in ("ok", "not counted"):
             print(row["name"], row["status"], row.get("kind", ""), row["detail"], flush=True)
@@ -164,13 +185,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cases whose name holds this text")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--bind", action="store_true", help="constants in place of all inputs but the first")
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
-    names = list(cases(options.only))
+    names = list(cases(options.only, options.bind))
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(options.jobs) as pool:
-        parts = list(pool.map(_judge_all, [names[i :: options.jobs] for i in range(options.jobs)]))
+        shares = [names[i :: options.jobs] for i in range(options.jobs)]
+        parts = list(pool.map(lambda share: _judge_all(share, options.bind), shares))
     rows = sorted((r for part in parts for r in part), key=lambda r: str(r["name"]))
     counted = [r for r in rows if r["status"] != "not counted"]
     passed = [r for r in counted if r["status"] == "ok"]

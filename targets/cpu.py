@@ -78,10 +78,13 @@ class Cpu:
 def _compile(module: Any, level: str) -> Any:
     import tvm
 
+    from tvm.s_tir import dlight
+
+    from optc.targets.lowering.cpu_schedule import CpuSchedule
     from optc.targets.lowering.pipeline import build
 
     options = {"kind": "llvm", "mcpu": level} if level in LEVELS else {"kind": "llvm"}
-    return build(module, tvm.target.Target(options), [])
+    return build(module, tvm.target.Target(options), [dlight.ApplyDefaultSchedule(CpuSchedule())])
 
 
 def processor_flags() -> frozenset[str]:

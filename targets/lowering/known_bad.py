@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from optc.models import storage
 from optc.targets.lowering.graph import Graph
 
 Rule = Callable[[Graph, onnx.NodeProto], str | None]
@@ -66,8 +67,17 @@ def _training(graph: Graph, node: onnx.NodeProto) -> str | None:
 
 
 def _shift(graph: Graph, node: onnx.NodeProto) -> str | None:
-    known = node.input[1] in graph.constants
-    return None if known else "TVM differs where the shift is negative or no less than the width"
+    tensor = graph.constants.get(node.input[1])
+    if tensor is not None and not storage.is_external(tensor):
+        amount = onnx.numpy_helper.to_array(tensor)
+        if ((amount >= 0) & (amount < 8 * amount.itemsize)).all():
+            return None
+    return "TVM differs where the shift is negative or no less than the width"
+
+
+def _reduce_extreme(graph: Graph, node: onnx.NodeProto) -> str | None:
+    floats = _element(graph, node.input[0]) in _FLOATS
+    return "TVM starts from the largest finite number, so infinities are lost" if floats else None
 
 
 def _is_inf(graph: Graph, node: onnx.NodeProto) -> str | None:
@@ -101,6 +111,8 @@ RULES: dict[str, Rule] = {
     "IsInf": _is_inf,
     "IsNaN": _is_nan,
     "Mod": _mod,
+    "ReduceMax": _reduce_extreme,
+    "ReduceMin": _reduce_extreme,
     "SpaceToDepth": _space_to_depth,
 }
 """Operator to the rule that says when TVM gets it wrong."""

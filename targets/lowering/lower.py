@@ -69,8 +69,8 @@ def _lower(graph: Graph, refused: dict[int, str], target: str, compile: Compile)
             module, more = import_graph(graph, islands, list(models))
             if not more:
                 return Lowered(compile(module), models, _placement(graph, reasons, target))
-        except OptcError:
-            raise
+        except (OptcError, AttributeError, NameError, ImportError):
+            raise  # not TVM's complaint about the model, but a fault to be seen
         except Exception as error:
             if isolated:
                 raise WholeGraphError(f"TVM cannot compile it: {first_line(error)}") from error

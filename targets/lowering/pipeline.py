@@ -16,6 +16,7 @@ def relax_pipeline(schedule: Sequence[Any]) -> Any:
     return tvm.transform.Sequential(
         [
             # To loops.
+            t.DecomposeOpsForInference(),
             relax.backend.DispatchSampling(),
             relax.backend.DispatchSortScan(),
             t.LegalizeOps(),

@@ -44,7 +44,7 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
     yield from node.input
     for body in _bodies(node):
         own = {name for inner in body.node for name in inner.output}
-        own |= {value.name for value in (*body.input, *body.initializer)}
+        own |= {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
         for inner in body.node:
             yield from (name for name in _reads(inner) if name not in own)
         yield from (output.name for output in body.output if output.name not in own)

@@ -50,8 +50,10 @@ def _kind(model: Model) -> bytes:
     for values in (node.input, node.output):
         for index, name in enumerate(values):
             values[index] = names.setdefault(name, f"v{len(names)}") if name else ""
-    for item in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
-        item.name = names.get(item.name, item.name)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.name = names.get(value.name, value.name)
+    for tensor in proto.graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
     return bytes(proto.SerializeToString(deterministic=True))
 
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 
 from optc.models.model import Model
-from optc.passes.base import Lossy, Pass
+from optc.passes.base import Contract, Lossy, Pass
 from optc.passes.cost import Cost
 from optc.passes.pipeline import Snapshot, Step, Watcher
 from optc.passes.verify.inputs import input_tensors
 
-SLACK = 1.05
-"""An exact pass loses nothing, so it stays unless it is slower by more than measurement noise."""
+GAIN = 0.95
+"""A lossy pass has to bring a measured time to at most this share: less cannot be told from noise."""
 
-_ROUNDS = 3
+SLACK = 1.1
+"""An exact pass goes back only where it takes more than this share of the time, in every round."""
+
+_ROUNDS = 5
 
 
 class GuardWatcher(Watcher):
     """Rolls a pass back whose result does not run faster.
 
     A lossy pass has to be faster, since it gives something up. An exact pass gives nothing up and prepares
-    later ones: it goes back only where it is slower by more than 5%. A pass that changes input shapes
-    changes the work itself and is not judged.
+    later ones: it goes back only where it is clearly slower. A pass that changes input shapes changes the
+    work itself and is not judged. Measurements alternate between before and after over several rounds.
     """
 
     needs_before = True
@@ -34,20 +38,32 @@ class GuardWatcher(Watcher):
         """Put `after` back to `before` and note why in `step`, where the change does not pay."""
         if not step.changed or _signature(before.model) != _signature(after):
             return
-        old, new = self._compare(before.model, after)
-        ratio = new.ratio(old)
-        if ratio is None or (ratio < 1 if isinstance(p.contract, Lossy) else ratio <= SLACK):
+        pairs = self._measure(before.model, after)
+        old, new = (min(costs, key=_key) for costs in zip(*pairs, strict=True))
+        ratios = [b.ratio(a) for a, b in (*pairs, (old, new))]
+        known = [r for r in ratios if r is not None]
+        if not known or _pays(p.contract, known, new.measured):
             return
         after.replace(before.proto)
         step.changed = False
-        step.rolled_back = f"{_text(new)} after, {_text(old)} before ({new.source})"
+        why = "not faster beyond noise" if isinstance(p.contract, Lossy) and new.measured else "not faster"
+        step.rolled_back = f"{why}: {_text(new)} after, {_text(old)} before ({new.source})"
 
-    def _compare(self, before: Model, after: Model) -> tuple[Cost, Cost]:
-        """The cheapest of several alternating measurements of each, or one estimate of each."""
+    def _measure(self, before: Model, after: Model) -> list[tuple[Cost, Cost]]:
+        """Costs before and after: several rounds where they are measured, one where they are estimated."""
         pairs = [(self._cost(before), self._cost(after))]
         while pairs[0][0].measured and len(pairs) < _ROUNDS:
             pairs.append((self._cost(before), self._cost(after)))
-        return min((a for a, _ in pairs), key=_key), min((b for _, b in pairs), key=_key)
+        return pairs
+
+
+def _pays(contract: Contract, ratios: list[float], measured: bool) -> bool:
+    """Whether a pass may stay; `ratios` after to before: of every round, and last of the fastest of all."""
+    if not isinstance(contract, Lossy):
+        return min(ratios) <= SLACK
+    if not measured:
+        return ratios[-1] < 1
+    return ratios[-1] <= GAIN and statistics.median(ratios) <= GAIN
 
 
 def _key(cost: Cost) -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import tvm
 from tvm import s_tir, tirx
 from tvm.s_tir import dlight
 
@@ -19,15 +18,15 @@ class CpuSchedule(dlight.ScheduleRule):  # type: ignore[misc]
     """Schedules any function that is made of plain loops; others are left as they are."""
 
     def apply(self, func: Any, target: Any, _tunable: bool) -> Any:
-        """The scheduled function, or None."""
+        """The scheduled function, or None where TVM cannot schedule it."""
         schedule = s_tir.Schedule(func)
         try:
             root = schedule.get_sblock("root")
-        except tvm.error.TVMError:
+            _inline(schedule, root)
+            for block in schedule.get_child_blocks(root):
+                _order_loops(schedule, block)
+        except (RuntimeError, ValueError):  # TVM's errors, ScheduleError among them
             return None
-        _inline(schedule, root)
-        for block in schedule.get_child_blocks(root):
-            _order_loops(schedule, block)
         return schedule
 
 

@@ -2,7 +2,8 @@
 
     python benchmarks/node_tests.py [--only TEXT] [--jobs N] [--bind] [-o FILE.json]
 
-`--bind` makes constants of all inputs but the first, as real models have them. A case counts where ONNX Runtime passes it. Each case runs in a worker process, so that a crash is a row.
+`--bind` makes constants of all inputs but the first, as real models have them. A case counts where ONNX
+Runtime passes it. Each case runs in a worker process, so that a crash is a row.
 """
 
 from __future__ import annotations

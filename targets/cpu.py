@@ -77,7 +77,6 @@ class Cpu:
 
 def _compile(module: Any, level: str) -> Any:
     import tvm
-
     from tvm.s_tir import dlight
 
     from optc.targets.lowering.cpu_schedule import CpuSchedule

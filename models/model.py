@@ -12,9 +12,9 @@ from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 
 from optc.models import storage
-from optc.models.cycles import check_acyclic
 from optc.models.errors import InputError
 from optc.models.export import export_graph, remember
+from optc.models.wiring import check_wiring
 
 
 class Model:
@@ -33,7 +33,7 @@ class Model:
         self.folder = folder or Path.cwd()
         where = f"model '{proto.graph.name}'"
         storage.check_proto(proto, where)
-        check_acyclic(proto.graph, where)
+        check_wiring(proto.graph, where)
         storage.check_external(proto, self.folder)
         self._replace(proto)
 

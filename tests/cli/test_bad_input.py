@@ -56,6 +56,7 @@ FILES: dict[str, tuple[Callable[[Proto], bytes], str]] = {
     "opset 0": (lambda p: with_opset(p, 0), "opset 0 is unknown to onnx"),
     "no opset": (lambda p: with_opset(p), "names no opset"),
     "cycle": (lambda p: with_cycle(p), "the graph has a cycle at node"),
+    "a value from nowhere": (lambda p: with_gap(p), "reads 'nowhere', which nothing gives"),
 }
 
 
@@ -74,6 +75,11 @@ def with_opset(proto: Proto, *versions: int) -> bytes:
 def with_cycle(proto: Proto) -> bytes:
     proto.graph.node[0].input[0] = "back"
     proto.graph.node.append(helper.make_node("Neg", ["y"], ["back"]))
+    return proto.SerializeToString()
+
+
+def with_gap(proto: Proto) -> bytes:
+    proto.graph.node[0].input[0] = "nowhere"
     return proto.SerializeToString()
 
 

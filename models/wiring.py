@@ -1,4 +1,4 @@
-"""Refusing graphs whose nodes wait for each other."""
+"""Refusing graphs whose nodes wait for each other, or for a value that nobody gives."""
 
 from __future__ import annotations
 
@@ -9,11 +9,35 @@ import onnx
 from optc.models.errors import InputError
 
 
-def check_acyclic(graph: onnx.GraphProto, where: str) -> None:
-    """`InputError` naming a node that depends on its own output, in `graph` or in a subgraph.
+def check_wiring(graph: onnx.GraphProto, where: str, outer: frozenset[str] = frozenset()) -> None:
+    """`InputError` naming a node that depends on its own output, or a value that is read but never made.
 
-    Nodes in any order are fine: ONNX Runtime sorts them too. Linear in the size of the graph.
+    Subgraphs are checked too; they see the names of `outer`. Nodes in any order are fine: ONNX Runtime sorts
+    them as well. Linear in the size of the graph.
     """
+    _check_acyclic(graph, where)
+    known = outer | _made(graph)
+    for node in graph.node:
+        lost = next((n for n in node.input if n and n not in known), None)
+        if lost is not None:
+            raise InputError(f"{where}: {_name(node)} reads '{lost}', which nothing gives; export it again")
+        for body in _bodies(node):
+            check_wiring(body, where, known)
+    for output in graph.output:
+        if output.name not in known:
+            raise InputError(f"{where}: nothing gives the output '{output.name}'; export the model again")
+
+
+def _made(graph: onnx.GraphProto) -> frozenset[str]:
+    """The names that `graph` itself gives a value."""
+    names = {name for node in graph.node for name in node.output}
+    names.update(value.name for value in graph.input)
+    names.update(tensor.name for tensor in graph.initializer)
+    names.update(sparse.values.name for sparse in graph.sparse_initializer)
+    return frozenset(names)
+
+
+def _check_acyclic(graph: onnx.GraphProto, where: str) -> None:
     producer = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     needs = [{producer[n] for n in _reads(node) if n in producer} for node in graph.node]
     readers: list[list[int]] = [[] for _ in graph.node]
@@ -29,14 +53,11 @@ def check_acyclic(graph: onnx.GraphProto, where: str) -> None:
                 ready.append(reader)
     if len(ready) < len(graph.node):
         node = graph.node[next(i for i, count in enumerate(waiting) if count)]
-        name = node.name or next(iter(node.output), "?")
-        raise InputError(
-            f"{where}: the graph has a cycle at node {name} ({node.op_type}); export the model again",
-            name,
-        )
-    for node in graph.node:
-        for body in _bodies(node):
-            check_acyclic(body, where)
+        raise InputError(f"{where}: the graph has a cycle at {_name(node)}; export the model again")
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return f"node {node.name or next(iter(node.output), '?')} ({node.op_type})"
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Graphs whose nodes wait for each other are refused; nodes in another order are not."""
+"""Graphs that cannot run are refused: cycles, values that nobody gives. Any order of nodes is fine."""
 
 from __future__ import annotations
 
@@ -78,3 +78,21 @@ def test_inputs_of_a_body_are_its_own() -> None:
     scan = body("b (float s, float y) => (float t, float o) { t = Add(s, y) o = Relu(y) }")
     node = helper.make_node("Scan", ["k", "x"], ["f", "y"], body=scan, num_scan_inputs=1)
     Model(proto(helper.make_node("ReduceSum", ["x"], ["k"], keepdims=0), node))
+
+
+def test_a_value_that_nobody_gives() -> None:
+    with pytest.raises(InputError, match=r"model 'g': node y \(Add\) reads 'lost', which nothing gives"):
+        Model(proto(helper.make_node("Add", ["x", "lost"], ["y"])))
+    with pytest.raises(InputError, match="nothing gives the output 'y'"):
+        Model(proto(helper.make_node("Relu", ["x"], ["a"])))
+
+
+def test_a_value_that_nobody_gives_in_a_subgraph() -> None:
+    lost = body("t () => (float[2] a) { a = Neg(lost) }")
+    plain = body("e () => (float[2] b) { b = Neg(x) }")
+    with pytest.raises(InputError, match=r"node a \(Neg\) reads 'lost'"):
+        Model(proto(helper.make_node("If", ["c"], ["y"], then_branch=lost, else_branch=plain)))
+
+
+def test_absent_optional_inputs_are_fine() -> None:
+    Model(proto(helper.make_node("Clip", ["x", "", ""], ["y"])))

@@ -21,14 +21,17 @@ def command(ctx: click.Context, artifact: str, inputs: str | None, seed: int) ->
     from optc.cli.console import print_json, print_table
     from optc.cli.tables import seconds
     from optc.targets.artifact import load
+    from optc.targets.bench import bench
 
     settings = settings_of(ctx)
     loaded = load(artifact)
-    from optc.targets.bench import bench  # TVM: not before the artifact is known to be sound
 
     rows = bench(loaded, feeds_for(loaded.model, inputs, seed))
     if settings.json:
         print_json({"artifact": artifact, "rows": rows})
         return
-    lines = [(name, seconds(r["median"]), seconds(r["low"]), seconds(r["high"])) for name, r in rows.items()]
-    print_table(["what runs", ">median", ">fastest", ">slowest"], lines)
+    lines = [
+        (name, *(seconds(row[key]) for key in ("median", "low", "high")), f"{row['ratio']:.2f}")
+        for name, row in rows.items()
+    ]
+    print_table(["what runs", ">median", ">fastest", ">slowest", ">× ONNX Runtime"], lines)

@@ -175,6 +175,14 @@ def test_run(optc: Optc, artifact: Path, inputs: Path) -> None:
     assert json.loads(optc("run", artifact, "--json").stdout)["outputs"][0]["shape"] == [1, 3]
 
 
+def test_bench(optc: Optc, artifact: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optc.targets.bench._SECONDS", 0.0)
+    text = optc("bench", artifact, "-i", inputs).stdout
+    assert "optc (fake)" in text and "onnxruntime" in text and "1.00" in text
+    rows = json.loads(optc("bench", artifact, "--json").stdout)["rows"]
+    assert rows["onnxruntime"]["ratio"] == 1 and rows["optc (fake)"]["low"] > 0
+
+
 def test_inspect_a_model(optc: Optc, linear_file: Path) -> None:
     text = optc("inspect", linear_file).stdout
     for part in ("linear", "ai.onnx 17", "12*", "[N, 4]", "float32", "MatMul"):

@@ -130,14 +130,17 @@ def test_every_operator_that_takes_a_scale(
         "c = Conv(x, w)  d = Mul(c, k)  e = Relu(c)  y = Add(d, e)",  # c is read twice
         "c = Conv(x, wide)  y = Mul(c, high)",  # widens the batch
         "c = MatMul(x, square)  y = Add(c, k)",  # a MatMul has no bias
+        "f = Flatten(x)  c = MatMul(f, square)  y = BatchNormalization(c, v, v, v, v)",
     ],
 )
 def test_leaves_what_is_no_scale_of_a_channel(check: Any, body: str) -> None:
+    dims = "a,b" if "Flatten" in body else "a,b,c"
     check.leaves(
         FoldAffine(),
-        f"""g (float[2,1,3] x, float[2,2,3] x2) => (float[a,b,c] y) <float[2,1,1] w = {{1,2}},
+        f"""g (float[2,1,3] x, float[2,2,3] x2) => (float[{dims}] y) <float[2,1,1] w = {{1,2}},
         float[1,1,1] wide = {{1}}, float[2,1,3] high = {{1,2,3,4,5,6}}, float[2,1] k = {{1,2}},
-        float[3] along = {{1,2,3}}, float inf = {{inf}}, float[3,3] square = {{1,2,3,4,5,6,7,8,9}}>
+        float[3] along = {{1,2,3}}, float[3] v = {{1,2,3}}, float inf = {{inf}},
+        float[3,3] square = {{1,2,3,4,5,6,7,8,9}}>
         {{ {body} }}""",
     )
 

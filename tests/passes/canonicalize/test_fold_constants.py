@@ -43,8 +43,12 @@ def test_every_form_of_constant(check: Any, constant: str) -> None:
 def test_leaves(body: str) -> None:
     text = f"""<ir_version: 10, opset_import: ["": 21]> g (float[2] x) => (float[2] y)
       <float[2] c = {{1,2}}, int8[2] i = {{1,2}}, float s = {{0.5}}> {{ {body} }}"""
-    model = Model(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
-    assert not FoldConstants().run(model, Context())
+    proto = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text))
+    model, context = Model(proto), Context()
+    assert not FoldConstants().run(model, context)
+    model.changed = True
+    assert [n.op_type for n in model.to_proto().graph.node] == [n.op_type for n in proto.graph.node]
+    assert not context.declined
 
 
 def test_overridable_initializers_are_no_constants(check: Any) -> None:
@@ -81,6 +85,14 @@ def test_the_limit_can_be_raised_and_is_counted_once(check: Any) -> None:
     assert 0 < int(added) <= 4100
 
 
+def test_what_earlier_runs_added_counts(check: Any) -> None:
+    proto = big()
+    assert len(check.run(FoldConstants(fold_limit=8.0), proto).graph.node) == 2
+    proto = big()
+    proto.metadata_props.add(key=FOLDED_BYTES, value="700")
+    assert len(check.run(FoldConstants(fold_limit=8.0), proto).graph.node) == 4
+
+
 def test_a_large_value_that_only_folding_needs_is_no_growth(check: Any) -> None:
     text = """g (float[2] x) => (float[2] y) <int64[1] n = {1000}>
       { c = ConstantOfShape<value = float[1] {2}>(n)  s = ReduceSum<keepdims = 0>(c)  y = Add(x, s) }"""
@@ -92,7 +104,9 @@ def test_a_large_value_that_only_folding_needs_is_no_growth(check: Any) -> None:
 def test_a_value_of_unknown_size_that_could_be_any_waits() -> None:
     text = """<ir_version: 10, opset_import: ["": 21]> g (float[a] x) => (float[a] y)
       <int64[1] n = {9000000000}> { c = ConstantOfShape(n)  y = Add(x, c) }"""
-    assert not FoldConstants().run(Model(onnx.parser.parse_model(text)), Context())
+    context = Context()
+    assert not FoldConstants().run(Model(onnx.parser.parse_model(text)), context)
+    assert not context.declined, "it tried"
 
 
 def test_what_cannot_be_evaluated_is_declined() -> None:

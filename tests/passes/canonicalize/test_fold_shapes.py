@@ -62,7 +62,13 @@ def test_a_question_mark_names_no_dimension() -> None:
 
 
 def test_a_shape_that_is_an_output_stays(check: Any) -> None:
-    check.leaves(FoldShapes(), "g (float[2,3] x) => (int64[2] y) { y = Shape(x) }")
+    check.leaves(FoldShapes(), "g (float[2,3] x) => (int64[2] y, int64[2] z) { y = Shape(x)  z = Neg(y) }")
+
+
+def test_a_reshape_that_takes_zero_for_zero_stays(check: Any) -> None:
+    text = """g (float[0,3] x, int64[1] k) => (float[a,b] y) <int64[1] zero = {0}>
+      { o = Abs(k)  t = Concat<axis = 0>(o, zero)  y = Reshape<allowzero = 1>(x, t) }"""
+    assert reshape_target(folded(check.parse(text))) is None
 
 
 def test_zero_is_not_written_where_it_would_mean_copy(check: Any) -> None:

@@ -84,10 +84,24 @@ def test_merge_views_with_a_free_dimension(check: Any) -> None:
     [
         "b = Transpose<perm = [1,0,2]>(a)  y = Reshape(b, whole)",
         "b = Reshape(a, flat)  c = Neg(b)  y = Reshape(c, whole)",
+        "b = Reshape(a, flat)  c = Reshape(b, odd)  d = Neg(b)  e = MatMul(c, odd)  y = Add(d, e)",
     ],
 )
 def test_merge_views_leaves(body: str) -> None:
     leaves(MergeViews(), f"g (float[2,3,4] x) => (float[2,3,4] y) <{CONSTANTS}> {{ a = Relu(x)  {body} }}")
+
+
+@pytest.mark.parametrize(
+    ("shape", "chain"),
+    [
+        ("2,3,4", "b = Reshape(x, odd)  c = Reshape(b, copy)"),  # copies 4, not 2
+        ("1,3", "b = Unsqueeze(x, i2)  c = Squeeze(b, i0)"),
+    ],
+)
+def test_merge_views_keeps_shapes(check: Any, shape: str, chain: str) -> None:
+    text = f"""g (float[{shape}] x) => (float[p,q,r] y) <int64[2] odd = {{4,6}}, int64[3] copy = {{0,3,2}},
+      int64[1] i2 = {{2}}, int64[1] i0 = {{0}}> {{ {chain}  y = Neg(c) }}"""
+    check.run(MergeViews(), text.replace("[p,q,r]", "[3,1]") if shape == "1,3" else text)
 
 
 PAIRS = {
@@ -134,13 +148,20 @@ def test_merge_pairs(check: Any, before: str, after: str) -> None:
     [
         "b = Cast<to = 10>(x)  y = Cast<to = 1>(b)",  # rounds
         "b = Cast<to = 7>(x)  y = Cast<to = 1>(b)",  # truncates
-        "b = Concat<axis = 0>(x, x)  c = Concat<axis = 1>(b, b)  y = Neg(c)",
+        "b = Concat<axis = 0>(x, x)  c = Concat<axis = 1>(b, x4)  y = Neg(c)",
+        "b = ReduceSum<keepdims = 0>(x3, i0)  y = Unsqueeze(b, i1)",
+        "b = ReduceSum(x3, i0)  c = Squeeze(b, i0)  y = Add(b, c)",
         "b = Relu(x)  c = Abs(b)  y = Relu(c)",
         "y = Sum(x, x, x)",
     ],
 )
 def test_merge_pairs_leaves(check: Any, body: str) -> None:
-    check.leaves(MergePairs(), f"g (float[2,3] x) => (float[p,q] y) {{ {body} }}")
+    dims = "p,q,r" if "x3" in body else "p,q"
+    leaves(
+        MergePairs(),
+        f"""g (float[2,3] x, float[4,3] x4, float[2,3,3] x3) => (float[{dims}] y)
+        <int64[1] i0 = {{0}}, int64[1] i1 = {{1}}> {{ {body} }}""",
+    )
 
 
 def test_merge_slices(check: Any) -> None:
@@ -231,7 +252,7 @@ def test_fold_pads(check: Any, before: str, after: str) -> None:
         "p = Pad(x, pads)  y = MaxPool<kernel_shape = [3,3]>(p)",  # x may be below 0
         'p = Pad(x, pads)  y = Conv<auto_pad = "SAME_UPPER">(p, w)',
         "p = Pad(x, pads)  y = AveragePool<kernel_shape = [3,3], ceil_mode = 1>(p)",
-        "p = Pad(x, pads)  y = AveragePool<kernel_shape = [3,3], pads = [1,1,1,1]>(p)",
+        "p = Pad(x, pads)  y = AveragePool<kernel_shape = [4,4], pads = [1,1,1,1]>(p)",
         "p = Pad(x, cut)  y = Conv(p, w)",
         "p = Pad(x, channels)  y = Conv(p, w)",
     ],

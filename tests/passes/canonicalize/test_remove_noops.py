@@ -67,14 +67,14 @@ def test_before_and_after(check: Any, line: str) -> None:
 )
 def test_leaves_what_does_something(line: str) -> None:
     kind = "float16" if "to = 10" in line else "float"
-    text = f"""<ir_version: 10, opset_import: ["": 21]> g (float[1,4] x) => ({kind}[a,b] y)
+    inner = line.replace("(x", "(r").replace(" x)", " r)")
+    text = f"""<ir_version: 10, opset_import: ["": 21]> g (float[1,4] x) => ({kind}[a,b] z)
     <float zero = {{0}}, float one = {{1}}, float[2,1] wide = {{0,0}}, int64[1] from = {{1}},
-     bool yes = {{1}}, int64[1] to = {{9223372036854775807}},
-     int64[1] axes = {{1}}, int64[2] shape = {{4,1}},
-     float half = {{0.5}}, float[2] scales = {{1,2}}> {{ {line} }}"""
+     bool yes = {{1}}, int64[1] to = {{9223372036854775807}}, int64[1] axes = {{1}}, int64[2] shape = {{4,1}},
+     float half = {{0.5}}, float[2] scales = {{1,2}}>
+    {{ r = Relu(x)  {inner}  z = Neg(y) }}"""
     proto = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text), data_prop=True)
-    model = Model(proto)
-    assert not RemoveNoops().run(model, Context())
+    assert not RemoveNoops().run(Model(proto), Context())
 
 
 def test_an_identity_between_an_input_and_an_output_stays(check: Any) -> None:

@@ -28,7 +28,7 @@ def test_share_constants(check: Any) -> None:
     ("first", "second"),
     [
         (np.array([0.0], np.float32), np.array([-0.0], np.float32)),
-        (np.array([1.0], np.float32), np.array([1], np.int32)),
+        (np.array([0.0], np.float32), np.array([0], np.int32)),
         (np.array([1.0], np.float32), np.array([[1.0]], np.float32)),
     ],
 )
@@ -124,6 +124,11 @@ def test_an_optional_output_in_the_middle_gets_no_name(check: Any) -> None:
       { y, m, v = LayerNormalization(x, s, b) }"""
     result = check.run(RemoveDead(), before)
     assert list(result.graph.node[0].output) == ["y", "", "v"]
+
+
+def test_outputs_that_are_not_optional_stay(check: Any) -> None:
+    text = "g (float[4] x) => (float[a] y) { b, c = Split<axis = 0, num_outputs = 2>(x)  y = Neg(b) }"
+    check.leaves(RemoveDead(), text.replace("[a]", "[2]"))
 
 
 def test_what_only_a_subgraph_reads_is_alive(check: Any) -> None:

@@ -25,7 +25,6 @@ def command(ctx: click.Context, artifact: str, inputs: str | None, seed: int) ->
 
     settings = settings_of(ctx)
     loaded = load(artifact)
-
     rows = bench(loaded, feeds_for(loaded.model, inputs, seed))
     if settings.json:
         print_json({"artifact": artifact, "rows": rows})

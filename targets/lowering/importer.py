@@ -15,6 +15,7 @@ from optc.models import storage
 from optc.models.session import first_line
 from optc.targets.lowering.graph import Graph, Type
 from optc.targets.lowering.islands import Island, schedule
+from optc.targets.lowering.stable import order_free_dimensions
 
 _TAKE_SHAPES = frozenset(
     ("Reshape", "Resize", "ConstantOfShape", "Gather", "Slice", "Shape", "Expand")
@@ -29,6 +30,7 @@ def import_graph(graph: Graph, islands: Sequence[Island], names: Sequence[str]) 
     `names`: of the packed function that runs each island. Returns the module, which is of use only if
     nothing was refused, and node index to the reason of the refusal.
     """
+    order_free_dimensions()
     importer = _Importer(graph, islands, names)
     module = importer.from_onnx(graph.proto.graph, _opset(graph.proto))
     return module, importer.refused

@@ -50,7 +50,7 @@ def _bitcode(source: str) -> bytes:
     """An LLVM module's text as bitcode that does not depend on the addresses of this process."""
     import tvm_ffi
 
-    from optc.targets.lowering.pipeline import stable_ir
+    from optc.targets.lowering.stable import stable_ir
 
     with _memory_file() as text, _memory_file() as bitcode:
         Path(text).write_text(stable_ir(source))

@@ -113,5 +113,5 @@ def check_processor(program: dict[str, Any]) -> None:
     if missing:
         raise MissingError(
             f"the artifact was built for {program['mcpu']} processors, this one lacks "
-            f"{', '.join(sorted(missing))}; compile here, or with --mcpu {native_level()}"
+            f"{', '.join(sorted(missing))}; compile here, or with --target 'cpu{{mcpu={native_level()}}}'"
         )

@@ -98,6 +98,19 @@ def _mod(graph: Graph, node: onnx.NodeProto) -> str | None:
     return "TVM differs at infinities and signs" if floats else None
 
 
+def _resize(graph: Graph, node: onnx.NodeProto) -> str | None:
+    if _attribute(node, "antialias", 0):
+        return "TVM ignores antialias"
+    found = graph.types.get(node.input[0])
+    scales = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+    if found is None or scales is None or not scales.dims or scales.dims[0] != len(found.dims):
+        return None
+    for dim, scale in zip(found.dims, onnx.numpy_helper.to_array(scales), strict=True):
+        if scale != 1 and not (isinstance(dim, int) and float(dim * scale).is_integer()):
+            return "TVM scales by the ratio of the rounded sizes, not by the scale given"
+    return None
+
+
 def _space_to_depth(graph: Graph, node: onnx.NodeProto) -> str | None:
     return "TVM ignores mode=CRD" if _attribute(node, "mode", b"DCR") == b"CRD" else None
 
@@ -113,6 +126,7 @@ RULES: dict[str, Rule] = {
     "Mod": _mod,
     "ReduceMax": _reduce_extreme,
     "ReduceMin": _reduce_extreme,
+    "Resize": _resize,
     "SpaceToDepth": _space_to_depth,
 }
 """Operator to the rule that says when TVM gets it wrong."""

@@ -139,6 +139,18 @@ def test_infer_shapes() -> None:
     assert infos == {"a", "s", "b"}
 
 
+def test_what_the_file_says_is_kept() -> None:
+    text = """<ir_version: 10, opset_import: ["": 21]> g (float[N,3] x) => (float[N,3] y)
+      { a = Relu(x)  y = Neg(a) }"""
+    proto = parse(text)
+    proto.graph.value_info.append(
+        onnx.helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, ["K", None])
+    )
+    model = Model(proto)
+    assert InferShapes().run(model, Context())
+    assert shapes(model)["a"] == ["K", 3]
+
+
 def test_infer_shapes_in_subgraphs_and_after_a_change() -> None:
     text = """<ir_version: 10, opset_import: ["": 21]> g (bool c, float[2,3] x) => (float[2,3] y) {
       a = Neg(x)

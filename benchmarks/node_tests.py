@@ -1,6 +1,6 @@
 """Which of ONNX's own node tests optc compiles and runs like ONNX Runtime.
 
-    python benchmarks/node_tests.py [--only TEXT] [--jobs N] [--bind] [-o FILE.json]
+    python benchmarks/node_tests.py [--only TEXT] [--jobs N] [--bind] [--check]
 
 `--bind` makes constants of all inputs but the first, as real models have them. A case counts where ONNX
 Runtime passes it. Each case runs in a worker process, so that a crash is a row.
@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import multiprocessing
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from importlib.metadata import version
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from common import header, write
 from numpy.typing import NDArray
 
 Row = dict[str, Any]
@@ -182,16 +182,14 @@ def _judge_all(names: list[str], bind: bool) -> list[Row]:
 
 
 def main() -> int:
-    """Run the sweep, print the counts and write the rows."""
+    """Run the sweep, print the counts, write the rows; 1 where the bar does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="cases whose name holds this text")
+    parser.add_argument("--only", default="", help="cases whose name holds this text; writes nothing")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--bind", action="store_true", help="constants in place of all inputs but the first")
-    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args()
     names = list(cases(options.only, options.bind))
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(options.jobs) as pool:
         shares = [names[i :: options.jobs] for i in range(options.jobs)]
         parts = list(pool.map(lambda share: _judge_all(share, options.bind), shares))
@@ -200,12 +198,13 @@ def main() -> int:
     passed = [r for r in counted if r["status"] == "ok"]
     kinds = dict(Counter(r["kind"] for r in passed))
     print(f"{len(passed)} of {len(counted)} that ONNX Runtime passes ({len(rows)} cases); {kinds}")
-    versions = {p: version(p) for p in ("onnx", "onnxruntime", "apache-tvm", "numpy")}
-    result = {"command": " ".join(sys.argv), "versions": versions, "passed": len(passed)}
-    result |= {"counted": len(counted), "kinds": kinds, "rows": rows}
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
-    return 0 if len(passed) == len(counted) else 1
+    holds = len(passed) == len(counted)
+    print(f"bar: all that ONNX Runtime passes: {'holds' if holds else 'does not hold'}")
+    if not options.only and not options.check:
+        head = header(["onnx", "onnxruntime", "apache-tvm", "numpy"], {})
+        bar = {"passed": len(passed), "counted": len(counted), "kinds": kinds, "holds": holds}
+        print(write("node_tests_bound" if options.bind else "node_tests", head, rows, {"node tests": bar}))
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":

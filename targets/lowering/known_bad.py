@@ -106,7 +106,8 @@ def _resize(graph: Graph, node: onnx.NodeProto) -> str | None:
     if found is None or scales is None or not scales.dims or scales.dims[0] != len(found.dims):
         return None
     for dim, scale in zip(found.dims, onnx.numpy_helper.to_array(scales), strict=True):
-        if scale != 1 and not (isinstance(dim, int) and float(dim * scale).is_integer()):
+        whole = float(scale).is_integer() or (isinstance(dim, int) and float(dim * scale).is_integer())
+        if not whole:
             return "TVM scales by the ratio of the rounded sizes, not by the scale given"
     return None
 

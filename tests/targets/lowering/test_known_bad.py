@@ -39,6 +39,7 @@ from optc.targets.lowering.known_bad import refusals
 def test_what_tvm_gets_wrong_and_what_it_gets_right(node: str, refused: bool) -> None:
     text = f"""<ir_version: 8, opset_import: ["": 19]>
     g (float[1,2,4,4] x, float[1,2,4,4] z, float[2] s, uint64[4] k) => (y)
-    <float[4] twice = {{1, 1, 2, 0.5}}, float[4] odd = {{1, 1, 1, 0.6}}, uint64 three = {{3}}, uint64 seventy = {{70}}, float[0,2,4,4] nothing = {{}}> {{ {node} }}"""
+    <float[4] twice = {{1, 1, 2, 0.5}}, float[4] odd = {{1, 1, 1, 0.6}},
+     uint64 three = {{3}}, uint64 seventy = {{70}}, float[0,2,4,4] nothing = {{}}> {{ {node} }}"""
     graph = Graph(Model(onnx.parser.parse_model(text)))
     assert (0 in refusals(graph)) == refused

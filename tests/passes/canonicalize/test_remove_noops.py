@@ -55,6 +55,7 @@ def test_before_and_after(check: Any, line: str) -> None:
     [
         "y = Mul(x, zero)",  # 0 * NaN is NaN
         "y = Sub(one, x)",
+        "y = Sub(zero, x)",
         "y = Div(one, x)",
         "y = Add(x, wide)",  # widens x
         "y = Transpose<perm = [1, 0]>(x)",

@@ -106,7 +106,7 @@ def test_upgrade_in_subgraphs(check: Any) -> None:
             "it holds functions",
         ),
         (
-            """<ir_version: 6, opset_import: ["": 8]> 
+            """<ir_version: 6, opset_import: ["": 8]>
               g (float[1,1] s, float[1,3,1] x) => (float[1,1] t, float[1,3,1] y) {
               t, y = Scan<num_scan_inputs = 1, body = b (float[1] a, float[1] i) => (float[1] c, float[1] o)
               { c = Add(a, i)  o = Identity(c) }>(, s, x) }""",

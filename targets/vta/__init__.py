@@ -1,0 +1,1 @@
+"""The VTA machine: configuration, instruction set, checker, simulators and cycle model."""

@@ -1,0 +1,1 @@
+"""Integer programs: what a quantized model computes in integers, recognized once, executed in numpy."""

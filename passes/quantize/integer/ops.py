@@ -131,8 +131,8 @@ class Window:
 class Layer(Op):
     """A layer with weights: `acc = sum((q_x - z_x) * weight) + bias`, exact in int32, then its ending.
 
-    A convolution where `window` is given: input [n, group * ci, ...], `weight` int8 [co, ci, *kernel], `group`;
-    padding holds the zero point. Otherwise a MatMul (a Gemm too): `weight` int8 [..., k, c], as numpy's matmul.
+    A convolution where `window` is given: input [n, group * ci, ...], `weight` int8 [co, ci, *kernel]; padding
+    holds the zero point. Otherwise a MatMul (a Gemm too): `weight` int8 [..., k, c], as numpy's matmul.
     `bias`: int32, broadcastable, or None. `bound`: no |acc| is larger, partial sums neither.
     """
 

@@ -39,7 +39,7 @@ def _made(graph: onnx.GraphProto) -> frozenset[str]:
 
 def _check_acyclic(graph: onnx.GraphProto, where: str) -> None:
     producer = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
-    needs = [{producer[n] for n in _reads(node) if n in producer} for node in graph.node]
+    needs = [{producer[n] for n in reads(node) if n in producer} for node in graph.node]
     readers: list[list[int]] = [[] for _ in graph.node]
     for index, sources in enumerate(needs):
         for source in sources:
@@ -60,14 +60,14 @@ def _name(node: onnx.NodeProto) -> str:
     return f"node {node.name or next(iter(node.output), '?')} ({node.op_type})"
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def reads(node: onnx.NodeProto) -> Iterator[str]:
     """What a node reads: its inputs, and every name that its subgraphs read, theirs or from outside."""
     yield from node.input
     for body in _bodies(node):
         own = {name for inner in body.node for name in inner.output}
         own |= {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
         for inner in body.node:
-            yield from (name for name in _reads(inner) if name not in own)
+            yield from (name for name in reads(inner) if name not in own)
         yield from (output.name for output in body.output if output.name not in own)
 
 

@@ -13,7 +13,7 @@ from optc.passes.quantize.units import Surroundings, Unit
 def recognize(node: gs.Node, around: Surroundings) -> Unit | str:
     """The unit that `node` heads, or why it has no integer form."""
     if node.op not in _OPS or node.domain not in (None, "", "ai.onnx"):
-        return _REASONS.get(node.op, f"{node.op} has no integer form here")
+        return REASONS.get(node.op, f"{node.op} has no integer form here")
     found = _OPS[node.op](node, around)
     if isinstance(found, str):
         return found
@@ -141,7 +141,7 @@ _OPS: dict[str, Callable[[gs.Node, Surroundings], Unit | str]] = {
 }
 """Operator, and the function that recognizes its unit or says why it is none."""
 
-_REASONS = {
+REASONS = {
     "BatchNormalization": "it is not folded into a layer; run canonicalize first",
     "ConvTranspose": "ONNX Runtime has no integer ConvTranspose",
 }

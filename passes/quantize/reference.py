@@ -69,12 +69,13 @@ def shift(acc: Array, bits: Array, code: Code, rounding: Rounding = "even") -> A
 
 
 def requantize_sum(
-    terms: Sequence[tuple[Array, Array]], code: Code, rounding: Rounding = "even", count: int = 1
+    terms: Sequence[tuple[Array, Array]], code: Code, rounding: Rounding = "even", count: int | Array = 1
 ) -> Array:
     """Codes of `sum(scale * integer) / (count * y_scale)` over `terms` of (float32 scale, integers).
 
-    An Add of codes or accumulators; with one term and `count`, the mean of `count` codes' sum. Products and
-    their sum in float64, one division, one rounding.
+    An Add of codes or accumulators; with one term and `count`, the mean of `count` codes' sum. A term of
+    scale 1 may also be float32 values, such as a float bias. Products and their sum in float64, one division,
+    one rounding.
     """
     total: Array = np.zeros((), np.float64)
     for scale, integers in terms:

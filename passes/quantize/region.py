@@ -56,7 +56,7 @@ class _Growth:
         self.reasons: list[tuple[gs.Node, str]] = []
         taken: set[int] = set()
         for node in model.view.nodes:
-            if id(node) in taken or node.op in _QUANTIZERS or not _computes_floats(node):
+            if id(node) in taken or node.op in _QUANTIZERS or not computes_floats(node):
                 continue
             found = recognize(node, around)
             if isinstance(found, Unit):
@@ -145,7 +145,7 @@ class _Growth:
         return "what it reads is float"
 
 
-def _computes_floats(node: gs.Node) -> bool:
+def computes_floats(node: gs.Node) -> bool:
     """Whether `node` writes floats, as far as its types are known; constants do not count."""
     if node.op in ("Constant", "Shape", "Size", "ConstantOfShape", "Range"):
         return False

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from optc.passes.quantize.reference import Rounding
@@ -79,19 +78,11 @@ class ToAccumulator:
 
 @dataclass(frozen=True, eq=False)
 class ToFloat:
-    """To float: `f32(f32(acc) * scale)`, then clipped to [low, high] in float32 (None: no bound).
-
-    With a `bias` (float32): `f32(acc * scale + bias)`, product and sum in float64.
-    """
+    """To float: `f32(f32(acc) * scale)`; with a float32 `bias` `f32(acc * scale + bias)`, both in float64."""
 
     scale: Array
     bias: Array | None = None
-    low: np.float32 | None = None
-    high: np.float32 | None = None
 
-
-Requantize = Scaled | Shifted
-"""Back to codes by one multiplier or shift."""
 
 Ending = Scaled | Shifted | Biased | ToAccumulator | ToFloat
 """What becomes of an accumulator."""
@@ -131,8 +122,8 @@ class Window:
 class Layer(Op):
     """A layer with weights: `acc = sum((q_x - z_x) * weight) + bias`, exact in int32, then its ending.
 
-    A convolution where `window` is given: input [n, group * ci, ...], `weight` int8 [co, ci, *kernel]; padding
-    holds the zero point. Otherwise a MatMul (a Gemm too): `weight` int8 [..., k, c], as numpy's matmul.
+    A convolution where `window` is given: input [n, group * ci, ...], `weight` int8 [co, ci, *kernel];
+    padding holds the zero point. Otherwise a MatMul (a Gemm too): `weight` int8 [..., k, c], as in numpy.
     `bias`: int32, broadcastable, or None. `bound`: no |acc| is larger, partial sums neither.
     """
 

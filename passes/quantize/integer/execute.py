@@ -152,7 +152,7 @@ def _part_model(proto: onnx.ModelProto, part: _Part, values: Arrays) -> onnx.Mod
     names = {t.name for t in constants}
     graph = helper.make_graph(
         list(part.nodes),
-        "float part",
+        proto.graph.name,
         [helper.make_tensor_value_info(n, _element(values[n]), None) for n in part.inputs if n not in names],
         [onnx.ValueInfoProto(name=n) for n in part.outputs],
         initializer=constants,

@@ -81,6 +81,7 @@ class _Recognizer:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
+        self.place = {id(node): index for index, node in enumerate(facts.nodes)}
         self.found: list[Found] = []
         self.taken: set[int] = set()
         self.reasons: dict[int, str] = {}
@@ -128,6 +129,7 @@ class _Recognizer:
 
     def _quantizers(self) -> None:
         """Give each Q and DQ that only units read to the first of them; others stand by themselves."""
+        self.found.sort(key=lambda found: self.place[id(found.nodes[0])])
         users: dict[int, Found] = {}
         for found in reversed(self.found):
             users.update({id(n): found for n in found.read})
@@ -154,9 +156,8 @@ class _Recognizer:
 
     def ops(self) -> Iterator[Op]:
         """The operations in the order of the graph."""
-        place = {id(node): index for index, node in enumerate(self.facts.nodes)}
-        ordered = [(sorted(f.nodes, key=lambda n: place[id(n)]), f) for f in self.found]
-        for nodes, found in sorted(ordered, key=lambda pair: place[id(pair[1].nodes[0])]):
+        for found in sorted(self.found, key=lambda found: self.place[id(found.nodes[0])]):
+            nodes = sorted(found.nodes, key=lambda node: self.place[id(node)])
             yield replace(found.op, nodes=tuple(node_key(n) for n in nodes))
 
     def left(self) -> Iterator[Left]:

@@ -14,7 +14,9 @@ from optc.passes.quantize.integer.ops import Op
 Arrays = dict[str, np.ndarray]
 
 
-def unit_by_unit(model: Model, reference: Reference, feeds: Arrays) -> dict[Op, tuple[np.ndarray, np.ndarray]]:
+def unit_by_unit(
+    model: Model, reference: Reference, feeds: Arrays
+) -> dict[Op, tuple[np.ndarray, np.ndarray]]:
     """What each unit makes: (the reference, ONNX Runtime), both fed with the reference's values.
 
     One model holds all units: it is cut at every value that passes between them.
@@ -27,10 +29,14 @@ def unit_by_unit(model: Model, reference: Reference, feeds: Arrays) -> dict[Op, 
     inside = {key for op in reference.program.ops for key in op.nodes}
     nodes = [n for n in proto.graph.node if n.output[0] in inside or n.op_type.endswith("quantizeLinear")]
     nodes += [n for n in proto.graph.node if n.op_type == "Constant"]
+    nodes = [_renamed(node, made) for node in nodes]
     graph = helper.make_graph(
-        [_renamed(node, made) for node in nodes],
+        nodes,
         "units",
-        [_info(name, values[name]) for name in sorted(read | _outside(nodes, values, proto))],
+        [
+            _info(name, values[name])
+            for name in sorted((read & values.keys()) | _outside(nodes, values, proto))
+        ],
         [onnx.ValueInfoProto(name=f"{op.output}.out") for op in ops],
         initializer=proto.graph.initializer,
     )

@@ -1,4 +1,4 @@
-"""Random float networks that quantize turns into integers: hypothesis strategies, for several test folders."""
+"""Random float networks that quantize turns into integers: hypothesis strategies, shared by test folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 @dataclass
 class Network:
-    """A float model of one input `x`, its samples' shape (batch left out), and where its numbers come from."""
+    """A float model of one input `x`, the shape of its samples, and where its numbers come from."""
 
     model: onnx.ModelProto
     shape: Shape
@@ -120,9 +120,11 @@ def _window(build: _Builder, sizes: Shape, dilate: bool) -> tuple[dict[str, Any]
     """Attributes of a random window over `sizes`, and the output's sizes."""
     rank = len(sizes)
     kernel = [build.one_of(1, 2, 3) if s >= 3 else 1 for s in sizes]
-    strides = [build.one_of(1, 1, 2)] * rank
-    dilations = [build.one_of(1, 2) if dilate and (k - 1) * 2 < s else 1 for k, s in zip(kernel, sizes)]
-    pads = [build.draw(st.integers(0, (k - 1) // 1 if k > 1 else 0)) for k in kernel * 2]
+    strides = [min(build.one_of(1, 1, 2), k) for k in kernel]  # ONNX Runtime fails on SAME with gaps
+    dilations = [
+        build.one_of(1, 2) if dilate and (k - 1) * 2 < s else 1 for k, s in zip(kernel, sizes, strict=True)
+    ]
+    pads = [build.draw(st.integers(0, k - 1)) for k in kernel * 2]
     attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": strides}
     if dilate:
         attributes["dilations"] = dilations
@@ -133,10 +135,10 @@ def _window(build: _Builder, sizes: Shape, dilate: bool) -> tuple[dict[str, Any]
     else:
         attributes["pads"] = pads
     if auto.startswith("SAME") and "auto_pad" in attributes:
-        return attributes, tuple(-(-s // t) for s, t in zip(sizes, strides))
+        return attributes, tuple(-(-s // t) for s, t in zip(sizes, strides, strict=True))
     spans = [
         (s + pads[i] + pads[rank + i] - (k - 1) * d - 1) // t
-        for i, (s, k, d, t) in enumerate(zip(sizes, kernel, dilations, strides))
+        for i, (s, k, d, t) in enumerate(zip(sizes, kernel, dilations, strides, strict=True))
     ]
     return attributes, tuple(s + 1 for s in spans)
 
@@ -206,7 +208,9 @@ def _head(build: _Builder, source: _Map) -> str:
     else:
         axes = build.constant(range(2, 1 + len(source.shape)), np.int64)
         value = build.node("Squeeze", [value, axes])
-    value = build.node("Gemm", [value, build.weight(5, channels, fan=channels), build.weight(5, fan=1)], transB=1)
+    value = build.node(
+        "Gemm", [value, build.weight(5, channels, fan=channels), build.weight(5, fan=1)], transB=1
+    )
     return build.activated(value)
 
 

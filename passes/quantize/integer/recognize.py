@@ -9,9 +9,10 @@ import onnx_graphsurgeon as gs
 
 from optc.models.errors import InputError
 from optc.models.model import Model
+from optc.passes.quantize.integer.endings import finish_layer, read_product
 from optc.passes.quantize.integer.facts import Facts
 from optc.passes.quantize.integer.found import Found
-from optc.passes.quantize.integer.layers import Core, finish_layer, read_layer, read_product
+from optc.passes.quantize.integer.layers import Core, read_layer
 from optc.passes.quantize.integer.ops import Dequantize, IntegerProgram, Left, Op, Quantize
 from optc.passes.quantize.integer.units import (
     read_average_pool,

@@ -96,14 +96,24 @@ class Facts:
         if len(node.inputs) > 2 and not node.inputs[2].is_empty():
             zero = self.constant(node.inputs[2])
             return f"the zero point of '{_key(node)}' is not a constant" if zero is None else zero
-        if node.op == "QuantizeLinear":
-            dtype = node.outputs[0].dtype if node.attrs.get("output_dtype", 0) else np.uint8
-        else:
-            stored = self.constant(node.inputs[0])
-            dtype = node.inputs[0].dtype if stored is None else stored.dtype
+        dtype = self._stored_dtype(node)
         if dtype is None:
             return f"the type of the codes of '{_key(node)}' is not known"
         return np.zeros(scale.shape, dtype)
+
+    def _stored_dtype(self, node: gs.Node) -> Any:
+        """The type of the codes of a Q or DQ that has no zero point; None where it is not known."""
+        if node.op == "QuantizeLinear":
+            return node.outputs[0].dtype if node.attrs.get("output_dtype", 0) else np.dtype(np.uint8)
+        source = node.inputs[0]
+        stored = self.constant(source)
+        if stored is not None or source.dtype is not None:
+            return source.dtype if stored is None else stored.dtype
+        maker = source.inputs[0] if source.inputs else None
+        if maker is None or not is_quantizer(maker, "QuantizeLinear"):
+            return None
+        zero = self._zero(maker, np.zeros(1))
+        return None if isinstance(zero, str) else zero.dtype
 
     def code(self, node: gs.Node) -> Code | str:
         """The code of an activation that a Q or DQ node tells; a reason where it has none."""

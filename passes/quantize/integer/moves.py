@@ -48,7 +48,5 @@ def _sliced(x: Array, parameters: Sequence[Array | None]) -> Array:
     for index, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         axis = index if axes is None else int(axes[index])
         step = 1 if steps is None else int(steps[index])
-        size = x.shape[axis]
-        to_front = step < 0 and end < -size  # behind the first entry, counted from the end
-        cut[axis] = slice(start, None if to_front else end, step)
+        cut[axis] = slice(start, end, step)
     return x[tuple(cut)]

@@ -92,6 +92,20 @@ def test_overflow_of_a_product_of_unknown_length() -> None:
         run(body, np.full((1, 40000), 252.0), "N,M")
 
 
+def test_accumulators_beyond_float32() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 21]> g (uint8[1,601] q) => (uint8[1,1] yq)
+        <float one = {1}, uint8 z = {0}, int32[1] b = {-19431744}> {
+        d = DequantizeLinear (q, one) w = DequantizeLinear (wq, one) bd = DequantizeLinear (b, one)
+        m = Gemm (d, w, bd) yq = QuantizeLinear (m, one, z) }"""
+    proto = onnx.parser.parse_model(text)
+    weight = np.full((601, 1), 127, np.int8)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "wq"))
+    codes = np.full((1, 601), 255, np.uint8)
+    codes[0, 0] = 128  # 600 * 255 * 127 + 128 * 127 - 19431744 = 15512
+    codes[0, 1] = 133  # less 122 * 127: 18
+    assert run_reference(Model(proto), {"q": codes})["yq"].tolist() == [[18]]
+
+
 def test_float_nodes_subgraphs_and_any_order() -> None:
     text = """<ir_version: 10, opset_import: ["" : 21]>
         g (float[N] x, bool c) => (float[N] y) <float s = {0.5}> {

@@ -118,6 +118,20 @@ def test_accumulator_of_a_layer_that_an_add_alone_reads() -> None:
     assert total.terms[0].scale.tolist() == (np.float32(0.5) * np.array([0.1, 0.2], np.float32)).tolist()
 
 
+def test_no_accumulator_where_floats_read_it_too_or_its_bias_is_float() -> None:
+    once, twice = "float[2,2] x) => (float[2,2] y", "float[2,2] x) => (float[2,2] y, float[2,2] n"
+    for body, types in ((f"{WEIGHT} n = MatMul (d, wd)", twice), (f"{WEIGHT} n = Gemm (d, wd, bf)", once)):
+        found = program(f"{body} m = Add (n, d) {TAIL}", types)
+        layer = only(Layer, found)
+        assert isinstance(layer, Layer) and isinstance(layer.ending, ToFloat)
+        assert [left.op for left in found.left] == ["Add"] and not found.accumulators()
+
+
+def test_a_dq_that_is_an_output_too_stands_by_itself() -> None:
+    found = program(f"{WEIGHT} m = MatMul (d, wd) {TAIL}", "float[2,2] x) => (float[2,2] y, float[2,2] d")
+    assert [op.output for op in found.ops if isinstance(op, Dequantize)] == ["d", "y"]
+
+
 def test_a_result_that_floats_read_too_is_float() -> None:
     found = program(
         f"{WEIGHT} m = MatMul (d, wd) e = Exp (m) {TAIL} ", "float[2,2] x) => (float[2,2] y, float[2,2] e"
@@ -193,13 +207,26 @@ def test_reasons(body: str, op: str, reason: str) -> None:
     assert [reason in left.reason for left in program(body).left if left.op == op] == [True]
 
 
-def test_an_accumulator_that_could_overflow() -> None:
-    text = """<ir_version: 10, opset_import: ["" : 21]> g (uint8[1,70000] q) => (float[1,1] y)
-        <float s = {0.5}> { d = DequantizeLinear (q, s) wd = DequantizeLinear (w, s) y = MatMul (d, wd) }"""
+def long_product(length: int, scale: float, body: str) -> IntegerProgram:
+    text = f"""<ir_version: 10, opset_import: ["" : 21]> g (uint8[1,{length}] q, uint8[1,1] r) => (float y)
+        <float s = {{{scale}}}> {{
+        d = DequantizeLinear (q, s) e = DequantizeLinear (r, s) wd = DequantizeLinear (w, s) {body} }}"""
     proto = onnx.parser.parse_model(text)
-    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.full((70000, 1), 127, np.int8), "w"))
-    (left,) = [x for x in integer_program(Model(proto)).left if x.op == "MatMul"]
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.full((length, 1), 127, np.int8), "w"))
+    return integer_program(Model(proto))
+
+
+def test_an_accumulator_that_could_overflow() -> None:
+    assert not long_product(66000, 0.5, "y = MatMul (d, wd)").left
+    (left,) = [x for x in long_product(67000, 0.5, "y = MatMul (d, wd)").left if x.op == "MatMul"]
     assert left.reason == "its accumulator could overflow int32"
+
+
+def test_an_accumulator_whose_product_is_not_exact_in_float64() -> None:
+    body = "n = MatMul (d, wd) m = Add (n, e) yq = QuantizeLinear (m, s) y = DequantizeLinear (yq, s)"
+    assert not long_product(20000, 0.5, body).left and not long_product(10000, 0.3, body).left
+    (left,) = long_product(20000, 0.3, body).left
+    assert left.reason == "the accumulator of a layer that it adds could pass 2^29"
 
 
 def test_rounding_of_the_metadata() -> None:

@@ -78,7 +78,7 @@ class Config:
         used = sum(self.log_depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT))
         if used > _UOP_BITS:
             raise InputError(
-                f"a micro-op has {_UOP_BITS} bits for its ACC, INP and WGT indices, these buffers need {used}; "
+                f"a micro-op has {_UOP_BITS} bits for ACC, INP and WGT indices, these buffers need {used}; "
                 "lower LOG_ACC_BUFF_SIZE, LOG_INP_BUFF_SIZE or LOG_WGT_BUFF_SIZE "
                 f"by {used - _UOP_BITS} in all"
             )

@@ -61,7 +61,7 @@ def read_product(node: gs.Node, facts: Facts) -> Found | str:
         return left
     if isinstance(right, str):
         return right
-    length = next((d for d in _lengths(node) if isinstance(d, int)), 1)
+    length = next((d for d in _lengths(left.codes, right.codes) if isinstance(d, int)), 1)
     if length * left.code.reach * right.code.reach > INT32_MAX:
         return "its accumulator could overflow int32"
     scale = np.asarray(np.float32(left.code.scale) * np.float32(right.code.scale))
@@ -74,7 +74,12 @@ def read_product(node: gs.Node, facts: Facts) -> Found | str:
     return Found(op, nodes, [left.node, right.node])
 
 
-def _lengths(node: gs.Node) -> list[Any]:
+def _lengths(*codes: gs.Tensor) -> list[Any]:
     """What is known of how many products each entry of a MatMul's result sums."""
-    left, right = (list(t.shape) if t.shape else [] for t in node.inputs)
+    left, right = (next((list(t.shape) for t in (c, *_floats(c)) if t.shape), []) for c in codes)
     return [*left[-1:], *(right[-2:-1] if len(right) > 1 else right)]
+
+
+def _floats(codes: gs.Tensor) -> list[gs.Tensor]:
+    """What the DQs of `codes` write, which has the same shape."""
+    return [t for node in codes.outputs for t in node.outputs if node.op == "DequantizeLinear"]

@@ -200,6 +200,12 @@ def test_a_move_keeps_constants_and_names_of_its_parameters() -> None:
         (f"m = Transpose (d) {TAIL}", "Transpose", "its input and its output have different codes"),
         ("m = Relu (d) y = Exp (m)", "Relu", "its result is not quantized"),
         (f"lo = Exp (low) m = Clip (d, lo) {TAIL}", "Clip", "its bounds are computed at run time"),
+        (
+            f"""e = QuantizeLinear <axis=1> (x, sw, zw) f = DequantizeLinear <axis=1> (e, sw, zw)
+            m = Relu (f) {TAIL}""",
+            "Relu",
+            "the codes of 'f' have more than one scale",
+        ),
         (f"m = Exp (d) {TAIL}", "Exp", "Exp has no integer form here"),
     ],
 )
@@ -220,6 +226,17 @@ def test_an_accumulator_that_could_overflow() -> None:
     assert not long_product(66000, 0.5, "y = MatMul (d, wd)").left
     (left,) = [x for x in long_product(67000, 0.5, "y = MatMul (d, wd)").left if x.op == "MatMul"]
     assert left.reason == "its accumulator could overflow int32"
+
+
+def test_a_product_of_known_length_that_could_overflow() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 21]> g (uint8[1,L] q, uint8[L,1] r) => (float[1,1] y)
+        <float s = {0.5}> { d = DequantizeLinear (q, s) e = DequantizeLinear (r, s) y = MatMul (d, e) }"""
+    fits, overflows = (
+        integer_program(Model(onnx.parser.parse_model(text.replace("L]", f"{n}]").replace("[L", f"[{n}"))))
+        for n in ("33025", "33026")
+    )
+    assert isinstance(only(Product, fits), Product) and not fits.left
+    assert [(x.op, x.reason) for x in overflows.left] == [("MatMul", "its accumulator could overflow int32")]
 
 
 def test_an_accumulator_whose_product_is_not_exact_in_float64() -> None:

@@ -7,6 +7,7 @@ zero and flags that are not set are left out; `#` begins a comment.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from optc.models.errors import InputError
 from optc.targets.vta.config import Memory
@@ -95,7 +96,8 @@ _LOOPS = {"uops": 2, "iter": 2, "dst": 2, "src": 2}
 
 def _gemm(words: list[str]) -> Instruction:
     flags, values = _fields(words, {**_LOOPS, "wgt": 2}, "reset")
-    return Gemm("reset" in flags, *_loops(values), *values["wgt"], **_tokens(flags))
+    wgt_out, wgt_in = values["wgt"]
+    return Gemm("reset" in flags, **_loops(values), wgt_out=wgt_out, wgt_in=wgt_in, **_tokens(flags))
 
 
 def _alu(words: list[str]) -> Instruction:
@@ -105,7 +107,7 @@ def _alu(words: list[str]) -> Instruction:
     if "tensor" not in flags and "imm" not in values:
         raise ValueError("give imm=NUMBER or tensor")
     use_imm = "tensor" not in flags
-    return Alu(op, use_imm, imm, *_loops(values), "reset" in flags, **_tokens(flags))
+    return Alu(op, use_imm, imm, **_loops(values), reset="reset" in flags, **_tokens(flags))
 
 
 def _finish(words: list[str]) -> Instruction:
@@ -129,8 +131,9 @@ def _fields(words: list[str], lengths: dict[str, int], *more: str) -> tuple[list
     return flags, values
 
 
-def _loops(values: Values) -> list[int]:
-    return [number for name in _LOOPS for number in values[name]]
+def _loops(values: Values) -> dict[str, Any]:
+    names = ("uop_begin", "uop_end", "iter_out", "iter_in", "dst_out", "dst_in", "src_out", "src_in")
+    return dict(zip(names, (number for name in _LOOPS for number in values[name]), strict=True))
 
 
 def _tokens(flags: list[str]) -> dict[str, bool]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from optc.cli.settings import Settings, settings_of, verb
+from optc.models.errors import InputError
 
 if TYPE_CHECKING:
     from optc.models.model import Model
@@ -17,20 +18,32 @@ if TYPE_CHECKING:
 
 
 @verb("inspect")
-@click.argument("what", metavar="MODEL|DIR")
+@click.argument("what", metavar="MODEL|DIR|PROGRAM")
+@click.option("--disasm", is_flag=True, help="Print a VTA program's instructions as text.")
+@click.option("--config", metavar="vta.json", help="The configuration of a VTA program, if not the default.")
 @click.pass_context
-def command(ctx: click.Context, what: str) -> None:
-    """Show what is in a model or an artifact.
+def command(ctx: click.Context, what: str, disasm: bool, config: str | None) -> None:
+    """Show what is in a model, an artifact or a VTA program.
 
     Size, operators, inputs, outputs, metadata; of an artifact also its files and where its nodes run.
 
-    MODEL is an .onnx file or zoo:NAME, DIR an artifact.
+    MODEL is an .onnx file or zoo:NAME, DIR an artifact, PROGRAM a VTA program (.npz).
     """
+    if what.endswith(".npz"):
+        from optc.cli.program import show_program
+
+        show_program(what, config, disasm, settings_of(ctx))
+        return
+    if disasm or config:
+        raise InputError(f"{what}: holds no VTA program; --disasm and --config take an .npz with one")
+    _show(what, settings_of(ctx))
+
+
+def _show(what: str, settings: Settings) -> None:
     from optc.cli.console import print_json
     from optc.models.source import open_source
     from optc.targets.artifact import load
 
-    settings = settings_of(ctx)
     artifact = load(what) if Path(what).is_dir() else None
     model = artifact.model if artifact else open_source(what).model
     found = model_json(model)

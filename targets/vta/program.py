@@ -103,6 +103,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
 def _areas(arrays: dict[str, NDArray[Any]], kind: str, path: Path) -> tuple[Area, ...]:
     """The areas `kind`0, `kind`1, ... in order of their numbers."""
     names = [m for name in arrays if (m := re.fullmatch(rf"{kind}(\d+)", name))]
+    for address_name in arrays:
+        owner = re.fullmatch(rf"({kind}\d+)_addr", address_name)
+        if owner and owner[1] not in arrays:
+            raise InputError(f"{path}: '{address_name}' is there, its bytes '{owner[1]}' are not")
     areas: list[Area] = []
     for match in sorted(names, key=lambda m: int(m[1])):
         name, data = match[0], arrays[match[0]]

@@ -35,6 +35,7 @@ class Chip:
         self.valid = tuple(np.zeros(d, np.bool_) for d in depth)
         self.out_valid = np.zeros(depth[Memory.ACC], np.bool_)
         self._flat = (self.acc.reshape(-1), self.inp.reshape(-1), self.wgt.reshape(-1))
+        self._reset = kernels.reset_kernel(batch, block)
         self._gemm = kernels.gemm_kernel(batch, block)
         self._alu = kernels.alu_kernel(batch, block)
 
@@ -52,24 +53,26 @@ class Chip:
         width = insn.x_pad_0 + insn.x_size + insn.x_pad_1
         self._check_sram(index, insn.memory, insn.sram, height * width)
         target = slice(insn.sram, insn.sram + height * width)
-        rows = self._rows(index, insn)
+        rows = np.ascontiguousarray(self._window(index, insn))
         self.valid[insn.memory][target] = True
         if insn.memory == Memory.UOP:
             self.uops[target] = decode_uops(rows.view(np.uint32).reshape(-1), self.config)
-            return
-        if insn.memory == Memory.WGT:
+        elif insn.memory == Memory.WGT:
             block = self.config.block
             self.wgt[target] = rows.view(np.int8).reshape(-1, block, block).transpose(0, 2, 1)
-            return
-        array, kind = (self.inp, np.int8) if insn.memory == Memory.INP else (self.acc, np.int32)
-        if insn.memory == Memory.ACC:
+        elif insn.memory == Memory.INP:
+            self._place(insn, self.inp[target].reshape(height, width, -1), rows.view(np.int8))
+        else:
             self.out_valid[target] = False
-        if (height, width) != (insn.y_size, insn.x_size):
-            array[target] = 0
-        shape = (insn.y_size, insn.x_size, self.config.batch, self.config.block)
-        inside = array[target].reshape(height, width, *shape[2:])
+            self._place(insn, self.acc[target].reshape(height, width, -1), rows.view(np.int32))
+
+    def _place(self, insn: Load, target: NDArray[Any], rows: NDArray[Any]) -> None:
+        """Rows into the middle of `target` (height, width, lanes), zeros around them."""
+        if target.shape[:2] != (insn.y_size, insn.x_size):
+            target[:] = 0
         y, x = insn.y_pad_0, insn.x_pad_0
-        inside[y : y + insn.y_size, x : x + insn.x_size] = rows.view(kind).reshape(shape)
+        shape = (insn.y_size, insn.x_size, target.shape[2])
+        target[y : y + insn.y_size, x : x + insn.x_size] = rows.reshape(shape)
 
     def store(self, index: int, insn: Store) -> None:
         """STORE of OUT; a NOP does nothing."""
@@ -93,13 +96,12 @@ class Chip:
     def gemm(self, index: int, insn: Gemm) -> None:
         """GEMM: products into ACC, or zeros with `reset`."""
         self._check_loops(index, insn)
-        loops = (
-            *(int(insn.reset), insn.iter_out, insn.iter_in),
-            *(insn.dst_out, insn.dst_in, insn.src_out, insn.src_in, insn.wgt_out, insn.wgt_in),
-        )
-        status = self._gemm(
-            *self._flat, self.uops, self.valid, self.out_valid, insn.uop_begin, insn.uop_end, loops
-        )
+        factors = (insn.dst_out, insn.dst_in, insn.src_out, insn.src_in, insn.wgt_out, insn.wgt_in)
+        acc, *operands = self._flat
+        if insn.reset:
+            status = self._reset(acc, *self._loops(insn), factors)
+        else:
+            status = self._gemm(acc, *operands, *self._loops(insn), factors)
         _raise(index, status)
 
     def alu(self, index: int, insn: Alu) -> None:
@@ -109,14 +111,14 @@ class Chip:
             raise SimulationError(index, "MUL: only one of the real implementations has it")
         if insn.use_imm:
             self._check_immediate(index, insn)
-        loops = (
-            *(int(insn.op), int(insn.use_imm), insn.imm, insn.iter_out, insn.iter_in),
-            *(insn.dst_out, insn.dst_in, insn.src_out, insn.src_in),
-        )
-        status = self._alu(
-            self._flat[0], self.uops, self.valid, self.out_valid, insn.uop_begin, insn.uop_end, loops
-        )
-        _raise(index, status)
+        factors = (insn.dst_out, insn.dst_in, insn.src_out, insn.src_in)
+        operation = (int(insn.op), int(insn.use_imm), insn.imm)
+        _raise(index, self._alu(self._flat[0], *self._loops(insn), factors, *operation))
+
+    def _loops(self, insn: Gemm | Alu) -> tuple[Any, ...]:
+        """What every kernel takes between the memories and the factors."""
+        extent = (insn.uop_begin, insn.uop_end, insn.iter_out, insn.iter_in)
+        return (self.uops, self.valid, self.out_valid, *extent)
 
     def _check_immediate(self, index: int, insn: Alu) -> None:
         if insn.op == AluOp.SHR and insn.imm not in _SHIFTS:
@@ -140,10 +142,6 @@ class Chip:
             raise SimulationError(
                 index, f"elements {first} to {first + count} pass the {depth} of {memory.name}"
             )
-
-    def _rows(self, index: int, insn: Load) -> NDArray[np.uint8]:
-        """The rows of DRAM that a LOAD reads, contiguous."""
-        return np.ascontiguousarray(self._window(index, insn))
 
     def _window(self, index: int, insn: Load | Store) -> NDArray[np.uint8]:
         """The rows of DRAM of a LOAD or STORE as a view, shape (y_size, bytes)."""

@@ -14,67 +14,79 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 OK, RANGE, UNWRITTEN, HAZARD, SHIFT = range(5)
-"""What a kernel returns beside the index that was wrong."""
 UOP, WGT, INP, ACC = range(4)
 
 MIN, MAX, ADD, SHR = range(4)
-Kernel = Callable[..., tuple[int, int, int]]
+Status = tuple[int, int, int]
+"""OK or what was wrong, the memory, the index in it."""
+Kernel = Callable[..., Status]
+
+
+@cache
+def reset_kernel(batch: int, block: int) -> Kernel:
+    """`reset(acc, uops, valid, out_valid, begin, end, outer, inner, factors) -> Status`: zeros into ACC."""
+
+    def reset(
+        acc: Any, uops: Any, valid: Any, out_valid: Any, begin: int, end: int, outer: int, inner: int, by: Any
+    ) -> Status:
+        status = _check(uops, valid, begin, end, outer, inner, by, (ACC, INP, WGT))
+        if status[0] != OK:
+            return status
+        for u in range(begin, end):
+            for i in range(outer):
+                for j in range(inner):
+                    d = uops[u, 0] + i * by[0] + j * by[1]
+                    acc[d * batch * block : (d + 1) * batch * block] = 0
+                    valid[ACC][d] = True
+                    out_valid[d] = False
+        return status
+
+    kernel: Kernel = njit(reset)
+    return kernel
 
 
 @cache
 def gemm_kernel(batch: int, block: int) -> Kernel:
-    """`gemm(acc, inp, wgt, uops, valid, out_valid, begin, end, loops) -> (code, memory, index)`.
+    """`gemm(acc, inp, wgt, uops, valid, out_valid, begin, end, outer, inner, factors) -> Status`.
 
-    acc int32, inp and wgt float32, all flat; a weight block is (in, out). uops (n, 3) int64. valid: four
-    boolean arrays by memory. loops: reset, iter_out, iter_in and the six factors.
+    acc int32, inp and wgt float32, all flat; a weight block is (in, out). uops (n, 3) int64: dst, src, wgt.
+    valid: four boolean arrays, by memory. factors: dst_out, dst_in, src_out, src_in, wgt_out, wgt_in.
     """
     step = intrinsic(_multiply(block))
-    reach = njit(_reach)
 
     def gemm(
-        acc: Any, inp: Any, wgt: Any, uops: Any, valid: Any, out_valid: Any, begin: int, end: int, loops: Any
-    ) -> tuple[int, int, int]:
-        reset, outer, inner, dst_out, dst_in, src_out, src_in, wgt_out, wgt_in = loops
-        written_uop, written_wgt, written_inp, written_acc = valid
+        acc: Any,
+        inp: Any,
+        wgt: Any,
+        uops: Any,
+        valid: Any,
+        out_valid: Any,
+        begin: int,
+        end: int,
+        outer: int,
+        inner: int,
+        by: Any,
+    ) -> Status:
+        status = _check(uops, valid, begin, end, outer, inner, by, (ACC, INP, WGT))
+        if status[0] != OK:
+            return status
         for u in range(begin, end):
-            if not written_uop[u]:
-                return UNWRITTEN, UOP, u
-            dst0, src0, wgt0 = uops[u, 0], uops[u, 1], uops[u, 2]
-            last = reach(dst0, outer, inner, dst_out, dst_in)
-            if last >= written_acc.size:
-                return RANGE, ACC, last
-            last = reach(src0, outer, inner, src_out, src_in)
-            if last >= written_inp.size:
-                return RANGE, INP, last
-            last = reach(wgt0, outer, inner, wgt_out, wgt_in)
-            if last >= written_wgt.size:
-                return RANGE, WGT, last
             for i in range(outer):
                 for j in range(inner):
-                    d = dst0 + i * dst_out + j * dst_in
-                    if reset:
-                        for lane in range(d * batch * block, (d + 1) * batch * block):
-                            acc[lane] = 0
-                        written_acc[d] = True
-                        out_valid[d] = False
-                        continue
-                    s = src0 + i * src_out + j * src_in
-                    w = wgt0 + i * wgt_out + j * wgt_in
-                    if not written_acc[d]:
-                        return UNWRITTEN, ACC, d
-                    if not written_inp[s]:
-                        return UNWRITTEN, INP, s
-                    if not written_wgt[w]:
-                        return UNWRITTEN, WGT, w
+                    d = uops[u, 0] + i * by[0] + j * by[1]
+                    s = uops[u, 1] + i * by[2] + j * by[3]
+                    w = uops[u, 2] + i * by[4] + j * by[5]
+                    if not (valid[ACC][d] and valid[INP][s] and valid[WGT][w]):
+                        return _unwritten(valid, d, s, w)
                     out_valid[d] = True
                     for b in range(batch):
                         step(
                             acc, (d * batch + b) * block, inp, (s * batch + b) * block, wgt, w * block * block
                         )
-        return OK, 0, 0
+        return status
 
     kernel: Kernel = njit(gemm)
     return kernel
@@ -82,57 +94,87 @@ def gemm_kernel(batch: int, block: int) -> Kernel:
 
 @cache
 def alu_kernel(batch: int, block: int) -> Kernel:
-    """`alu(acc, uops, valid, out_valid, begin, end, loops) -> (code, memory, index)`; see `gemm_kernel`.
-
-    loops: op, use_imm, imm, iter_out, iter_in and the four factors.
-    """
+    """`alu(acc, uops, valid, out_valid, begin, end, outer, inner, factors, op, use_imm, imm) -> Status`."""
     step = intrinsic(_operate(block))
-    reach = njit(_reach)
 
     def alu(
-        acc: Any, uops: Any, valid: Any, out_valid: Any, begin: int, end: int, loops: Any
-    ) -> tuple[int, int, int]:
-        op, use_imm, imm, outer, inner, dst_out, dst_in, src_out, src_in = loops
-        written_uop, _, _, written_acc = valid
-        for u in range(begin, end):
-            if not written_uop[u]:
-                return UNWRITTEN, UOP, u
-            last = max(
-                reach(uops[u, 0], outer, inner, dst_out, dst_in),
-                reach(uops[u, 1], outer, inner, src_out, src_in),
-            )
-            if last >= written_acc.size:
-                return RANGE, ACC, last
+        acc: Any,
+        uops: Any,
+        valid: Any,
+        out_valid: Any,
+        begin: int,
+        end: int,
+        outer: int,
+        inner: int,
+        by: Any,
+        op: int,
+        use_imm: int,
+        imm: int,
+    ) -> Status:
+        status = _check(uops, valid, begin, end, outer, inner, by, (ACC, ACC))
         before = -1
-        for i in range(outer):
+        for i in range(outer if status[0] == OK else 0):
             for j in range(inner):
                 for u in range(begin, end):
-                    d = uops[u, 0] + i * dst_out + j * dst_in
-                    s = uops[u, 1] + i * src_out + j * src_in
-                    if not written_acc[d]:
-                        return UNWRITTEN, ACC, d
-                    if not written_acc[s]:
-                        return UNWRITTEN, ACC, s
-                    # Immediates have src = dst, so one rule covers both: reading what the last step wrote.
-                    if s == before and (use_imm or s != d):
-                        return HAZARD, ACC, s
+                    d = uops[u, 0] + i * by[0] + j * by[1]
+                    s = uops[u, 1] + i * by[2] + j * by[3]
+                    status = _check_operands(acc, valid[ACC], d, s, before, op == SHR and not use_imm)
+                    if status[0] != OK:
+                        return status
                     before = d
-                    if op == SHR and not use_imm:
-                        for lane in range(s * batch * block, (s + 1) * batch * block):
-                            if acc[lane] < 0 or acc[lane] > 15:
-                                return SHIFT, ACC, s
                     for b in range(batch):
                         step(acc, (d * batch + b) * block, (s * batch + b) * block, op, use_imm, imm)
                     out_valid[d] = True
-        return OK, 0, 0
+        return status
 
     kernel: Kernel = njit(alu)
     return kernel
 
 
-def _reach(first: int, outer: int, inner: int, by_outer: int, by_inner: int) -> int:
-    """The highest index of one micro-op's steps."""
-    return first + (outer - 1) * by_outer + (inner - 1) * by_inner
+def _check(
+    uops: Any, valid: Any, begin: int, end: int, outer: int, inner: int, by: Any, memories: Any
+) -> Status:
+    """Every micro-op was loaded, and no step's index passes its memory."""
+    for u in range(begin, end):
+        if not valid[UOP][u]:
+            return UNWRITTEN, UOP, u
+        for column in range(len(memories)):
+            last = uops[u, column] + (outer - 1) * by[2 * column] + (inner - 1) * by[2 * column + 1]
+            if last >= valid[memories[column]].size:
+                return RANGE, memories[column], last
+    return OK, 0, 0
+
+
+def _unwritten(valid: Any, d: int, s: int, w: int) -> Status:
+    """Which operand of a GEMM step was never written."""
+    if not valid[ACC][d]:
+        return UNWRITTEN, ACC, d
+    if not valid[INP][s]:
+        return UNWRITTEN, INP, s
+    return UNWRITTEN, WGT, w
+
+
+def _check_operands(acc: Any, valid: Any, d: int, s: int, before: int, shifts: bool) -> Status:
+    """The operands of an ALU step hold something, and the RTL's pipeline has them in time.
+
+    A step must not read as `src` what the step just before it wrote (an immediate one has src = dst).
+    """
+    if not valid[d]:
+        return UNWRITTEN, ACC, d
+    if not valid[s]:
+        return UNWRITTEN, ACC, s
+    if s == before:
+        return HAZARD, ACC, s
+    if shifts:
+        lanes = acc.size // valid.size
+        for lane in range(s * lanes, (s + 1) * lanes):
+            if acc[lane] < 0 or acc[lane] > 15:
+                return SHIFT, ACC, s
+    return OK, 0, 0
+
+
+for _function in (_check, _unwritten, _check_operands):
+    register_jitable(_function)
 
 
 def _multiply(block: int) -> Callable[..., Any]:

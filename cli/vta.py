@@ -1,0 +1,131 @@
+"""`optc vta`: VTA programs by themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from optc.cli.settings import common_options, settings_of, verb
+
+if TYPE_CHECKING:
+    from optc.targets.vta.config import Config
+    from optc.targets.vta.device import Device
+    from optc.targets.vta.program import Program
+
+
+@click.group("vta", params=common_options())
+def command() -> None:
+    """Run VTA programs by themselves, on a simulator.
+
+    The format of a program's file, the machine and its rules: docs/vta.md.
+    """
+
+
+@verb("exec")
+@click.argument("file", metavar="FILE.npz")
+@click.option("--device", type=click.Choice(["fsim", "timed"]), default="fsim", show_default=True)
+@click.option(
+    "--timing", type=click.Choice(["pynq", "de10"]), help="Whose cycles `timed` counts (default: pynq)."
+)
+@click.option("--config", metavar="vta.json", help="The machine's configuration; else the original's.")
+@click.option("--order", type=int, metavar="SEED", help="Run ready instructions in random order (fsim).")
+@click.option("--unchecked", is_flag=True, help="Skip the checker; the simulator itself stops at a fault.")
+@click.pass_context
+def execute(ctx: click.Context, /, file: str, **options: Any) -> int:
+    """Run one program and compare the memory with what the file expects.
+
+    FILE.npz holds instructions, memory before and memory after. Exit status 1: the memory differs.
+    """
+    from optc.cli.console import print_json
+    from optc.targets.vta.config import Config
+    from optc.targets.vta.program import Program
+
+    settings = settings_of(ctx)
+    _refuse(options)
+    config = Config.load(Path(options["config"])) if options["config"] else Config()
+    program = Program.load(Path(file))
+    if not options["unchecked"]:
+        _check(program, config)
+    device = _device(program, config, options)
+    cycles = _run(program, device)
+    found = {"device": options["device"], "cycles": cycles, **_compare(program, device)}
+    if settings.json:
+        print_json(found)
+    elif not settings.quiet:
+        _print(found)
+    return 0 if found["match"] else 1
+
+
+command.add_command(execute)
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    """Options of one device given to the other (`UsageError`)."""
+    timed = options["device"] == "timed"
+    for name, fits in (("timing", timed), ("order", not timed)):
+        if options[name] not in (None, False) and not fits:
+            raise click.UsageError(f"--{name} needs --device {'fsim' if timed else 'timed'}")
+
+
+def _check(program: Program, config: Config) -> None:
+    """Prove the program well-formed (`CheckFailure`)."""
+    from optc.targets.vta.check import check
+    from optc.targets.vta.isa import decode
+
+    check(decode(program.instructions, config), config, program.memory_image())
+
+
+def _device(program: Program, config: Config, options: dict[str, Any]) -> Device:
+    """The simulator asked for, with memory up to the highest address of the file, at least the usual size."""
+    from optc.targets.vta.sim import MEMORY_BYTES, Fsim
+
+    memory = max(MEMORY_BYTES, program.place() + program.instructions.nbytes)
+    if options["device"] == "fsim":
+        return Fsim(config, memory, options["order"])
+    from optc.targets.vta.timed import Timed
+    from optc.targets.vta.timing import TIMINGS
+
+    return Timed(config, TIMINGS[options["timing"] or "pynq"], memory)
+
+
+def _run(program: Program, device: Device) -> int:
+    """Write memory, run, and give the cycles."""
+    for address, data in program.inputs:
+        device.write(address, data)
+    start = program.place()
+    device.write(start, program.instructions.reshape(-1))
+    return device.run(start, len(program.instructions))
+
+
+def _compare(program: Program, device: Device) -> dict[str, Any]:
+    """How many expected bytes there are, how many of them differ, and the one of the lowest address."""
+    import numpy as np
+
+    first: dict[str, Any] | None = None
+    differ = 0
+    for address, want in program.expected:
+        got = device.read(address, want.nbytes)
+        where = np.flatnonzero(got != want)
+        differ += where.size
+        if where.size and (first is None or address + where[0] < first["address"]):
+            at = int(where[0])
+            first = {"address": address + at, "got": int(got[at]), "want": int(want[at])}
+    compared = sum(want.nbytes for _, want in program.expected)
+    return {"match": first is None, "compared": compared, "differ": differ, "first": first}
+
+
+def _print(found: dict[str, Any]) -> None:
+    from optc.cli.console import console
+
+    out, first = console(), found["first"]
+    if first is None:
+        out.print(f"match: {found['compared']} bytes are as expected")
+    else:
+        place = f"{first['address']:#x}: got {first['got']:#04x}, want {first['want']:#04x}"
+        out.print(f"no match: {found['differ']} of {found['compared']} bytes differ, first at {place}")
+    if found["device"] == "timed":
+        out.print(f"{found['cycles']} cycles")
+    else:
+        out.print("cycles: fsim counts none; --device timed does")

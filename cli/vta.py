@@ -32,6 +32,7 @@ def command() -> None:
 @click.option("--config", metavar="vta.json", help="The machine's configuration; else the original's.")
 @click.option("--order", type=int, metavar="SEED", help="Run ready instructions in random order (fsim).")
 @click.option("--unchecked", is_flag=True, help="Skip the checker; the simulator itself stops at a fault.")
+@click.option("--profile", is_flag=True, help="Show where the cycles go (timed).")
 @click.pass_context
 def execute(ctx: click.Context, /, file: str, **options: Any) -> int:
     """Run one program and compare the memory with what the file expects.
@@ -51,6 +52,8 @@ def execute(ctx: click.Context, /, file: str, **options: Any) -> int:
     device = _device(program, config, options)
     cycles = _run(program, device)
     found = {"device": options["device"], "cycles": cycles, **_compare(program, device)}
+    if options["profile"]:
+        found["profile"] = _profile(device)
     if settings.json:
         print_json(found)
     elif not settings.quiet:
@@ -64,7 +67,7 @@ command.add_command(execute)
 def _refuse(options: dict[str, Any]) -> None:
     """Options of one device given to the other (`UsageError`)."""
     timed = options["device"] == "timed"
-    for name, fits in (("timing", timed), ("order", not timed)):
+    for name, fits in (("timing", timed), ("profile", timed), ("order", not timed)):
         if options[name] not in (None, False) and not fits:
             raise click.UsageError(f"--{name} needs --device {'fsim' if timed else 'timed'}")
 
@@ -116,8 +119,18 @@ def _compare(program: Program, device: Device) -> dict[str, Any]:
     return {"match": first is None, "compared": compared, "differ": differ, "first": first}
 
 
+def _profile(device: Device) -> dict[str, dict[str, int]]:
+    """Cycles that each module was busy, waited for a token, waited for memory."""
+    from dataclasses import asdict
+
+    from optc.targets.vta.timed import Timed
+
+    assert isinstance(device, Timed) and device.report is not None
+    return {module.name.lower(): asdict(activity) for module, activity in device.report.modules.items()}
+
+
 def _print(found: dict[str, Any]) -> None:
-    from optc.cli.console import console
+    from optc.cli.console import console, print_table
 
     out, first = console(), found["first"]
     if first is None:
@@ -129,3 +142,6 @@ def _print(found: dict[str, Any]) -> None:
         out.print(f"{found['cycles']} cycles")
     else:
         out.print("cycles: fsim counts none; --device timed does")
+    if "profile" in found:
+        rows = [(name, *(str(v) for v in spent.values())) for name, spent in found["profile"].items()]
+        print_table(["cycles", ">busy", ">waits for a token", ">waits for memory"], rows)

@@ -77,6 +77,13 @@ def test_cycles_of_the_rtl(optc: Optc, arrays: Arrays, timing: str) -> None:
     assert abs(json.loads(result.stdout)["cycles"] - expected) <= 0.02 * expected
 
 
+def test_profile_of_timed(optc: Optc) -> None:
+    result = optc("vta", "exec", VECTOR, "--device", "timed", "--profile")
+    assert result.exit_code == 0, result.output
+    for text in ("load", "compute", "store", "busy"):
+        assert text in result.stdout
+
+
 def test_first_differing_byte(optc: Optc, arrays: Arrays) -> None:
     where = int(arrays["out0_addr"]) + 300
     got = int(arrays["out0"][300])
@@ -221,6 +228,7 @@ def test_broken_rule(optc: Optc, arrays: Arrays, edit: Callable[[Arrays], Arrays
 
 def test_options_of_the_other_device(optc: Optc) -> None:
     refused(optc("vta", "exec", VECTOR, "--timing", "pynq"), "--timing needs --device timed")
+    refused(optc("vta", "exec", VECTOR, "--profile"), "--profile needs --device timed")
     refused(optc("vta", "exec", VECTOR, "--device", "timed", "--order", "1"), "--order needs --device fsim")
 
 

@@ -27,12 +27,6 @@ def arrays() -> Arrays:
         return {name: file[name] for name in file}
 
 
-@pytest.fixture(autouse=True)
-def timed_where_it_is(request: pytest.FixtureRequest) -> None:
-    if "timed" in request.node.name or "cycles" in request.node.name:
-        pytest.importorskip("optc.targets.vta.timing")
-
-
 def saved(arrays: Arrays) -> Path:
     np.savez("program.npz", **arrays)
     return Path("program.npz")

@@ -19,6 +19,7 @@ from optc.targets.vta.isa import decode, encode
 from optc.targets.vta.program import Program
 from optc.targets.vta.sim import Fsim
 from optc.targets.vta.text import assemble, disassemble
+from optc.targets.vta.timed import Timed
 
 
 def configuration(drawn: Drawn) -> Config:
@@ -44,6 +45,7 @@ def test_simulator_equals_the_interpreter(drawn: Drawn, seed: int) -> None:
     config, expected = configuration(drawn), interpreted(drawn)
     assert simulated(drawn, Fsim(config)) == expected
     assert simulated(drawn, Fsim(config, order=seed)) == expected
+    assert simulated(drawn, Timed(config)) == expected
 
 
 @settings(max_examples=100, deadline=None)

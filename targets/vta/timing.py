@@ -6,7 +6,7 @@ Figures: docs/vta.md, "Cycles". An event is an instruction's start or a burst on
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optc.models.errors import InputError
@@ -110,7 +110,7 @@ class _Machine:
             if kind == _START:
                 self._start(module, time)
             else:
-                self._read(module, time)
+                self._read(module, time, min((t for t, _, m in events if m != module), default=None))
         stuck = [queue[0] for queue in self._queues if queue]
         if stuck:
             raise InputError(f"instruction {min(stuck)}: deadlock: it waits for a token that never comes")
@@ -158,12 +158,15 @@ class _Machine:
         tail = self.timing.close - (load.memory == Memory.UOP) + zeros
         return _Reading(index, bursts, time + self.timing.request, tail)
 
-    def _read(self, module: Module, time: int) -> None:
-        """One burst on the port."""
+    def _read(self, module: Module, time: int, until: int | None) -> None:
+        """A burst on the port, and those that follow before another module has an event."""
         reading = self._reading[module]
         assert reading is not None
         reading.waited += time - reading.ready
-        self._port = reading.ready = time + reading.bursts.popleft()
+        time += reading.bursts.popleft()
+        while reading.bursts and (until is None or time < until):
+            time += reading.bursts.popleft()
+        self._port = reading.ready = time
         if not reading.bursts:
             self._reading[module] = None
             self._end(module, reading.index, self._port + reading.tail, reading.waited)
@@ -186,7 +189,7 @@ class _Machine:
             return steps * (2 if slow else 1) + self.timing.drain
         if isinstance(instruction, Store) and not is_nop(instruction):
             rows = self._rows(instruction)
-            bursts = sum(1 for row in rows for _ in _bursts(*row, self.timing.burst_bytes))
+            bursts = sum(len(_bursts(*row, self.timing.burst_bytes)) for row in rows)
             return 3 * instruction.x_size * instruction.y_size + 3 * bursts + 3
         return self.timing.token
 
@@ -196,9 +199,10 @@ class _Machine:
         return [((move.dram + y * move.x_stride) * size, move.x_size * size) for y in range(move.y_size)]
 
 
-def _bursts(address: int, size: int, limit: int) -> Iterator[int]:
+def _bursts(address: int, size: int, limit: int) -> list[int]:
     """Words of each burst of `size` bytes from `address`, cut at multiples of `limit` bytes."""
-    while size > 0:
-        part = min(size, limit - address % limit)
-        yield -(-(address % WORD_BYTES + part) // WORD_BYTES)
-        address, size = address + part, size - part
+    skew = address % WORD_BYTES
+    first = min(size, limit - address % limit)
+    full, last = divmod(size - first, limit)
+    words = [-(-(skew + first) // WORD_BYTES), *[limit // WORD_BYTES] * full]
+    return [*words, -(-last // WORD_BYTES)] if last else words

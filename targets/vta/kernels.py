@@ -19,6 +19,9 @@ from numba.extending import intrinsic, register_jitable
 OK, RANGE, UNWRITTEN, HAZARD, SHIFT = range(5)
 UOP, WGT, INP, ACC = range(4)
 
+ROWS = 7
+"""Steps of a GEMM taken together where they share their weights: it divides the widths of most networks."""
+
 MIN, MAX, ADD, SHR = range(4)
 Status = tuple[int, int, int]
 """OK or what was wrong, the memory, the index in it."""
@@ -55,7 +58,7 @@ def gemm_kernel(batch: int, block: int) -> Kernel:
     acc int32, inp and wgt float32, all flat; a weight block is (in, out). uops (n, 3) int64: dst, src, wgt.
     valid: four boolean arrays, by memory. factors: dst_out, dst_in, src_out, src_in, wgt_out, wgt_in.
     """
-    step = intrinsic(_multiply(block))
+    one, many = intrinsic(_multiply(block, 1)), intrinsic(_multiply(block, ROWS))
 
     def gemm(
         acc: Any,
@@ -73,19 +76,27 @@ def gemm_kernel(batch: int, block: int) -> Kernel:
         status = _check(uops, valid, begin, end, outer, inner, by, (ACC, INP, WGT))
         if status[0] != OK:
             return status
+        size = batch * block
         for u in range(begin, end):
             for i in range(outer):
-                for j in range(inner):
+                j = 0
+                while j < inner:
                     d = uops[u, 0] + i * by[0] + j * by[1]
                     s = uops[u, 1] + i * by[2] + j * by[3]
                     w = uops[u, 2] + i * by[4] + j * by[5]
-                    if not (valid[ACC][d] and valid[INP][s] and valid[WGT][w]):
-                        return _unwritten(valid, d, s, w)
-                    out_valid[d] = True
+                    # Steps that share their weights go several at a time.
+                    rows = ROWS if by[5] == 0 and j + ROWS <= inner else 1
+                    for r in range(rows):
+                        if not (valid[ACC][d + r * by[1]] and valid[INP][s + r * by[3]] and valid[WGT][w]):
+                            return _unwritten(valid, d + r * by[1], s + r * by[3], w)
+                        out_valid[d + r * by[1]] = True
                     for b in range(batch):
-                        step(
-                            acc, (d * batch + b) * block, inp, (s * batch + b) * block, wgt, w * block * block
-                        )
+                        at, of = d * size + b * block, s * size + b * block
+                        if rows == 1:
+                            one(acc, at, 0, inp, of, 0, wgt, w * block * block)
+                        else:
+                            many(acc, at, by[1] * size, inp, of, by[3] * size, wgt, w * block * block)
+                    j += rows
         return status
 
     kernel: Kernel = njit(gemm)
@@ -177,31 +188,46 @@ for _function in (_check, _unwritten, _check_operands):
     register_jitable(_function)
 
 
-def _multiply(block: int) -> Callable[..., Any]:
-    """ACC[d:] += INP[s:] @ WGT[w:], one row of `block` lanes; the offsets count scalars."""
+def _multiply(block: int, rows: int) -> Callable[..., Any]:
+    """ACC[d:] += INP[s:] @ WGT[w:] for `rows` rows of `block` lanes that share their weights.
 
-    def step(context: Any, acc: Any, d: Any, inp: Any, s: Any, wgt: Any, w: Any) -> Any:
+    Offsets count scalars; a row lies `by_d` and `by_s` behind the one before, and is added after it.
+    """
+
+    def step(context: Any, acc: Any, d: Any, by_d: Any, inp: Any, s: Any, by_s: Any, wgt: Any, w: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            def pointer(n: int) -> Any:
+            def pointer(n: int, offset: Any) -> Any:
                 data = context.make_array(signature.args[n])(context, builder, values[n]).data
-                return builder.gep(data, [values[n + 1]])
+                return builder.gep(data, [offset])
 
-            acc_at, inp_at, wgt_at = pointer(0), pointer(2), pointer(4)
+            def row(start: Any, stride: Any, r: int) -> Any:
+                return builder.add(start, builder.mul(stride, _word(r)))
+
             floats, ints = ir.VectorType(ir.FloatType(), block), ir.VectorType(ir.IntType(32), block)
-            sums = [ir.Constant(floats, [0.0] * block)] * 2  # two chains hide half the latency
-            for k in range(block):
-                one = _splat(builder, builder.load(builder.gep(inp_at, [_word(k)])), floats)
-                row = builder.bitcast(builder.gep(wgt_at, [_word(k * block)]), floats.as_pointer())
-                product = builder.fmul(one, builder.load(row, align=4), flags=("contract",))
-                sums[k % 2] = builder.fadd(product, sums[k % 2], flags=("contract",))
-            total = builder.fptosi(builder.fadd(*sums), ints)
-            at = builder.bitcast(acc_at, ints.as_pointer())
-            builder.store(builder.add(builder.load(at, align=4), total), at, align=4)
+            inputs = [pointer(3, row(values[4], values[5], r)) for r in range(rows)]
+            sums = _products(builder, inputs, pointer(6, values[7]), floats)
+            for r, total in enumerate(sums):
+                at = builder.bitcast(pointer(0, row(values[1], values[2], r)), ints.as_pointer())
+                old = builder.load(at, align=4)
+                builder.store(builder.add(old, builder.fptosi(total, ints)), at, align=4)
             return context.get_dummy_value()
 
-        return types.void(acc, d, inp, s, wgt, w), generate
+        return types.void(acc, d, by_d, inp, s, by_s, wgt, w), generate
 
     return step
+
+
+def _products(builder: Any, inputs: list[Any], weights: Any, floats: Any) -> list[Any]:
+    """Each row of INP times the weight block, as vectors of float lanes."""
+    sums = [ir.Constant(floats, [0.0] * floats.count)] * len(inputs)
+    for k in range(floats.count):
+        at = builder.bitcast(builder.gep(weights, [_word(k * floats.count)]), floats.as_pointer())
+        row = builder.load(at, align=4)
+        for r, start in enumerate(inputs):
+            one = _splat(builder, builder.load(builder.gep(start, [_word(k)])), floats)
+            product = builder.fmul(one, row, flags=("contract",))
+            sums[r] = builder.fadd(product, sums[r], flags=("contract",))
+    return sums
 
 
 def _operate(block: int) -> Callable[..., Any]:

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 class Placement:
     """Where a node of the model runs.
 
-    `where`: the target's name, or "island" for ONNX Runtime on the host; `reason`: why it is an island.
+    `where`: the target's name, or "island" for ONNX Runtime on the host; `reason`: why it is an island;
+    `integer`: its work is done in integer arithmetic; `float_reason`: why it computes in float although the
+    model is quantized.
     """
 
     node: str
     op: str
     where: str
     reason: str | None = None
+    integer: bool = False
+    float_reason: str | None = None
 
 
 class Runner(Protocol):

@@ -17,7 +17,7 @@ from optc.passes.quantize.scales import Code
 Array = NDArray[Any]
 Rounding = Literal["even", "half_up"]
 
-_SURE_TO_SATURATE = 512
+SURE_TO_SATURATE = 512
 """More than any code and zero point together: a larger value is clamped whatever it is."""
 
 
@@ -31,7 +31,7 @@ def rounded(values: Array, rounding: Rounding) -> Array:
 
 def clamped(integers: Array, code: Code) -> Array:
     """`integers + zero_point` within the codes' limits, as codes."""
-    safe = np.clip(integers, -_SURE_TO_SATURATE, _SURE_TO_SATURATE)
+    safe = np.clip(integers, -SURE_TO_SATURATE, SURE_TO_SATURATE)
     return np.asarray(np.clip(safe + code.zero_point, *code.limits), code.dtype)
 
 
@@ -65,7 +65,7 @@ def shift(acc: Array, bits: Array, code: Code, rounding: Rounding = "even") -> A
         rest = acc - (down << right)
         down = down + ((rest > half) | ((rest == half) & (right > 0) & (down & 1 == 1)))
     left = np.clip(-bits, 0, 31)
-    return clamped(np.clip(down, -_SURE_TO_SATURATE, _SURE_TO_SATURATE) << left, code)
+    return clamped(np.clip(down, -SURE_TO_SATURATE, SURE_TO_SATURATE) << left, code)
 
 
 def requantize_sum(

@@ -13,6 +13,9 @@ from tvm.s_tir import dlight
 _PARALLEL_WORK = 4096
 """Loop iterations under which threads cost more than they save."""
 
+_LANES = (32, 16)
+"""Iterations of an inner loop that become one vector: LLVM unrolls short loops rather than vectorize them."""
+
 
 class CpuSchedule(dlight.ScheduleRule):  # type: ignore[misc]
     """Schedules any function that is made of plain loops; others are left as they are."""
@@ -54,17 +57,30 @@ def _order_loops(schedule: Any, block: Any) -> None:
     if not spatial or not _one_nest(schedule, loops):
         return
     vector = len(spatial) > 1 and (not reduced or _contiguous(schedule, block))
+    work = _work(schedule, loops)
+    lanes = _lanes(schedule, spatial[-1]) if vector and reduced else None
+    if lanes:
+        spatial[-1:] = schedule.split(spatial[-1], [None, lanes])
     outer = spatial[:-1] if vector else spatial
     if vector:
         schedule.reorder(*outer, *reduced, spatial[-1])
-    if _work(schedule, loops) >= _PARALLEL_WORK:
+    if work >= _PARALLEL_WORK:
         schedule.parallel(schedule.fuse(*outer))
+    if lanes:
+        schedule.vectorize(spatial[-1])
     if reduced and vector:
         schedule.decompose_reduction(block, reduced[0])
 
 
 _SPATIAL = int(tirx.IterVar.DataPar)
 _REDUCE = int(tirx.IterVar.CommReduce)
+
+
+def _lanes(schedule: Any, loop: Any) -> int | None:
+    """How many iterations of a loop become one vector; None: that is left to LLVM."""
+    extent = schedule.get(loop).extent
+    known = isinstance(extent, tirx.IntImm)
+    return next((n for n in _LANES if known and int(extent) % n == 0), None)
 
 
 def _one_nest(schedule: Any, loops: Any) -> bool:

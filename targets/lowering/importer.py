@@ -13,7 +13,10 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from optc.models import storage
 from optc.models.session import first_line
+from optc.passes.quantize.integer.ops import Move, Op
 from optc.targets.lowering.graph import Graph, Type
+from optc.targets.lowering.integer.emit import emit
+from optc.targets.lowering.integer.plan import IntegerPlan
 from optc.targets.lowering.islands import Island, schedule
 from optc.targets.lowering.stable import order_free_dimensions
 
@@ -24,14 +27,16 @@ _TAKE_SHAPES = frozenset(
 """Operators whose converters take a Relax shape; for all others it is made a tensor first."""
 
 
-def import_graph(graph: Graph, islands: Sequence[Island], names: Sequence[str]) -> tuple[Any, dict[int, str]]:
+def import_graph(
+    graph: Graph, islands: Sequence[Island], names: Sequence[str], integers: IntegerPlan | None = None
+) -> tuple[Any, dict[int, str]]:
     """The graph as a Relax module with the function `main`, and what the importer refused.
 
-    `names`: of the packed function that runs each island. Returns the module, which is of use only if
-    nothing was refused, and node index to the reason of the refusal.
+    `names`: of the packed function that runs each island; `integers`: what is lowered to integers. Returns
+    the module, which is of use only if nothing was refused, and node index to the reason of the refusal.
     """
     order_free_dimensions()
-    importer = _Importer(graph, islands, names)
+    importer = _Importer(graph, islands, names, integers)
     module = importer.from_onnx(graph.proto.graph, _opset(graph.proto))
     return module, importer.refused
 
@@ -43,8 +48,11 @@ def _opset(proto: onnx.ModelProto) -> int:
 class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     """TVM's importer, node by node: a node that fails is noted and stood in for, so that all are tried."""
 
-    def __init__(self, graph: Graph, islands: Sequence[Island], names: Sequence[str]) -> None:
+    def __init__(
+        self, graph: Graph, islands: Sequence[Island], names: Sequence[str], integers: IntegerPlan | None
+    ) -> None:
         self.source = graph
+        self.integers = integers or IntegerPlan({}, frozenset(), frozenset(), {}, "even")
         self.refused: dict[int, str] = {}
         self.names = {island.nodes: name for island, name in zip(islands, names, strict=True)}
         self.order = schedule(graph, islands)
@@ -68,14 +76,29 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             if isinstance(item, Island):
                 self._emit_island(item, self.names[item.nodes])
                 continue
-            node = self.source.nodes[item]
-            try:
-                self._import_node(node)
-            except Exception as error:
-                self.refused[item] = f"TVM cannot import it: {_reason(error)}"
-                self._stand_in(node)
+            if item not in self.integers.replaced:
+                self._try_node(item)
+            if item in self.integers.ops:
+                self._emit_integer(self.integers.ops[item])
         for name in self.source.outputs:
             self._nodes[name] = self._tensor(self._nodes[name])
+
+    def _try_node(self, index: int) -> None:
+        node = self.source.nodes[index]
+        try:
+            self._import_node(node)
+        except Exception as error:
+            self.refused[index] = f"TVM cannot import it: {_reason(error)}"
+            self._stand_in(node)
+
+    def _emit_integer(self, op: Op) -> None:
+        """An integer operation in place of its nodes; a move is the same for codes as for floats."""
+        if isinstance(op, Move):
+            inputs = [*op.inputs, *op.parameters]
+            self._import_node(onnx.helper.make_node(op.op, inputs, [op.output], **op.attributes))
+        else:
+            values = {name: self._tensor(self._nodes[name]) for name in op.inputs}
+            self._nodes[op.output] = emit(self.bb, op, values, self.integers.rounding)
 
     def _import_node(self, node: onnx.NodeProto) -> None:
         before = dict(self._nodes)

@@ -13,6 +13,7 @@ from optc.models.model import Model
 from optc.models.session import Session, first_line
 from optc.targets.base import Placement
 from optc.targets.lowering.graph import Graph
+from optc.targets.lowering.integer.plan import IntegerPlan, Integers
 from optc.targets.lowering.islands import Island, WholeGraphError, cut, plan
 from optc.targets.lowering.known_bad import refusals
 from optc.targets.lowering.quiet import quiet
@@ -43,41 +44,58 @@ def lower(model: Model, target: str, compile: Compile) -> Lowered:
     model.
     """
     graph = Graph(model)
-    refused = refusals(graph)
     try:
         with quiet():
-            return _lower(graph, refused, target, compile)
+            return _lower(graph, target, compile)
     except WholeGraphError as error:
         Session(model)  # raises InputError where ONNX Runtime refuses it too
         reason = f"the whole graph is one island: {error}"
         return Lowered(None, {}, _placement(graph, dict.fromkeys(range(len(graph.nodes)), reason), target))
 
 
-def _lower(graph: Graph, refused: dict[int, str], target: str, compile: Compile) -> Lowered:
+def _lower(graph: Graph, target: str, compile: Compile) -> Lowered:
     from optc.targets.lowering.importer import import_graph
     from optc.targets.lowering.isolate import failing_nodes
 
     if graph.proto.graph.sparse_initializer:
         raise WholeGraphError("TVM cannot hold sparse initializers")
+    refused = refusals(graph)
+    integers = Integers(graph, refused)
     isolated = False
     while True:
-        islands, reasons = plan(graph, refused)
+        islands, reasons, lowered = _plan(graph, refused, integers)
         if len(reasons) == len(graph.nodes):
             raise WholeGraphError("; ".join(sorted(set(reasons.values()))[:3]) or "it has no nodes")
         models = {island_name(m): m for m in (_cut(graph, i) for i in islands)}
         try:
-            module, more = import_graph(graph, islands, list(models))
+            module, more = import_graph(graph, islands, list(models), lowered)
             if not more:
-                return Lowered(compile(module), models, _placement(graph, reasons, target))
+                return Lowered(compile(module), models, _placement(graph, reasons, target, lowered))
         except (OptcError, AttributeError, NameError, ImportError):
             raise  # not TVM's complaint about the model, but a fault to be seen
         except Exception as error:
             if isolated:
                 raise WholeGraphError(f"TVM cannot compile it: {first_line(error)}") from error
-            more, isolated = failing_nodes(graph, reasons, compile), True
+            tried = reasons | dict.fromkeys(lowered.replaced, "")
+            more, isolated = failing_nodes(graph, tried, compile), True
             if not more:
                 raise WholeGraphError(f"TVM cannot compile it: {first_line(error)}") from error
+        integers.refuse({i: r for i, r in more.items() if i in lowered.ops})
         refused |= more
+
+
+def _plan(
+    graph: Graph, refused: dict[int, str], integers: Integers
+) -> tuple[list[Island], dict[int, str], IntegerPlan]:
+    """Islands, and the integer operations of which no node is in one: each pushes the other back."""
+    taken: set[int] = set()
+    while True:
+        lowered = integers.plan(taken)
+        islands, reasons = plan(graph, {i: r for i, r in refused.items() if i not in lowered.replaced})
+        more = lowered.replaced.intersection(reasons) - taken
+        if not more:
+            return islands, reasons, lowered
+        taken |= more
 
 
 def _cut(graph: Graph, island: Island) -> Model:
@@ -99,8 +117,14 @@ def island_name(model: Model) -> str:
     return f"optc.island.{digest.hexdigest()[:16]}"
 
 
-def _placement(graph: Graph, reasons: Mapping[int, str], target: str) -> tuple[Placement, ...]:
+def _placement(
+    graph: Graph, reasons: Mapping[int, str], target: str, integers: IntegerPlan | None = None
+) -> tuple[Placement, ...]:
+    covered: frozenset[int] = integers.covered if integers else frozenset()
+    floats: Mapping[int, str] = integers.floats if integers else {}
     return tuple(
-        Placement(n.name, n.op_type, ISLAND if i in reasons else target, reasons.get(i))
+        Placement(
+            n.name, n.op_type, ISLAND if i in reasons else target, reasons.get(i), i in covered, floats.get(i)
+        )
         for i, n in enumerate(graph.nodes)
     )

@@ -14,7 +14,7 @@ from optc.passes.quantize.scales import Code
 
 Array = NDArray[Any]
 
-_ROOM = 2**30
+ROOM = 2**30
 """What the terms of a sum may reach together: half of int32's range is left to the rounding term."""
 
 
@@ -42,4 +42,4 @@ def shifts(terms: Sequence[Term], code: Code) -> Shifts | None:
     finest = np.asarray(np.minimum.reduce(np.broadcast_arrays(*known)))
     lefts = tuple(np.asarray(e - finest) for e in known)
     total = sum(t.bound * np.ldexp(1.0, np.minimum(left, 64)) for t, left in zip(terms, lefts, strict=True))
-    return Shifts(lefts, np.asarray(target - finest)) if np.all(total < _ROOM) else None
+    return Shifts(lefts, np.asarray(target - finest)) if np.all(total < ROOM) else None

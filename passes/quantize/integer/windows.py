@@ -20,7 +20,7 @@ def padding(window: Window, sizes: Sequence[int]) -> Pairs:
     if window.auto_pad == "NOTSET":
         return [(window.pads[axis], window.pads[rank + axis]) for axis in range(rank)]
     pairs: Pairs = []
-    for size, reach, stride in zip(sizes, _reaches(window), window.strides, strict=True):
+    for size, reach, stride in zip(sizes, reaches(window), window.strides, strict=True):
         total = max((-(-size // stride) - 1) * stride + reach - size, 0)
         small, large = total // 2, total - total // 2
         pairs.append((small, large) if window.auto_pad == "SAME_UPPER" else (large, small))
@@ -30,7 +30,7 @@ def padding(window: Window, sizes: Sequence[int]) -> Pairs:
 def output_size(window: Window, sizes: Sequence[int]) -> tuple[int, ...]:
     """The output's spatial sizes. With `ceil_mode`, a last window may overhang, but starts in the input."""
     found: list[int] = []
-    steps = zip(sizes, padding(window, sizes), _reaches(window), window.strides, strict=True)
+    steps = zip(sizes, padding(window, sizes), reaches(window), window.strides, strict=True)
     for size, (before, after), reach, stride in steps:
         span = size + before + after - reach
         count = (-(-span // stride) if window.ceil_mode else span // stride) + 1
@@ -60,19 +60,19 @@ def slid(x: Array, window: Window, fill: int) -> Array:
     sizes = x.shape[2:]
     out = output_size(window, sizes)
     pairs = padding(window, sizes)
-    steps = zip(sizes, pairs, out, window.strides, _reaches(window), strict=True)
+    steps = zip(sizes, pairs, out, window.strides, reaches(window), strict=True)
     widths = [
         (before, max((count - 1) * stride + reach - size - before, after, 0))
         for size, (before, after), count, stride, reach in steps
     ]
     padded = np.pad(x, [(0, 0), (0, 0), *widths], constant_values=fill)
     spatial = tuple(range(2, x.ndim))
-    views = np.lib.stride_tricks.sliding_window_view(padded, _reaches(window), axis=spatial)
+    views = np.lib.stride_tricks.sliding_window_view(padded, reaches(window), axis=spatial)
     every = tuple(slice(0, (c - 1) * s + 1, s) for c, s in zip(out, window.strides, strict=True))
     within = tuple(slice(None, None, d) for d in window.dilations)
     return np.asarray(views[(slice(None), slice(None), *every, *within)])
 
 
-def _reaches(window: Window) -> tuple[int, ...]:
+def reaches(window: Window) -> tuple[int, ...]:
     """How many values each axis of the kernel spans."""
     return tuple((k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True))

@@ -1,21 +1,23 @@
-"""Whether an artifact computes what ONNX Runtime computes for its model."""
+"""Whether an artifact computes what its model means: in ONNX Runtime, and by the integer reference."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import onnx_graphsurgeon as gs
 
 from optc.models.errors import InputError, MissingError
 from optc.models.model import Model
-from optc.models.session import Session
+from optc.models.session import Arrays, Session
 from optc.passes.analysis.counts import count
 from optc.passes.base import Contract, Exact, Lossy, Tolerance
+from optc.passes.quantize.integer.execute import Reference
 from optc.passes.verify.compare import Difference
 from optc.passes.verify.feeds import Feeds
 from optc.passes.verify.watcher import Row, VerifyError, combine, contract_text
 from optc.targets.artifact import Artifact
+from optc.targets.owed import ROUNDS, contracts
 
 FLOAT = Exact(
     {
@@ -30,58 +32,97 @@ FLOAT = Exact(
 MIN_SNR_DB = 20.0
 """dB: a quantized model's codes may differ by a few units, more with depth; below this it is wrong."""
 
-_QUANTIZED = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
+_APART = Lossy(f"rounding, at least {MIN_SNR_DB:g} dB")
 
 
 def agreement(model: Model) -> Contract:
     """What an artifact of `model` owes to ONNX Runtime: floats close; quantized models are only reported."""
     if quantized(model.view):
-        return Lossy(f"rounding, at least {MIN_SNR_DB:g} dB")
+        return _APART
     return FLOAT
 
 
 def quantized(graph: gs.Graph) -> bool:
     """Whether a node of `graph`, or of a subgraph, rounds to integers."""
     return any(
-        node.op in _QUANTIZED or any(quantized(v) for v in node.attrs.values() if isinstance(v, gs.Graph))
+        node.op in ROUNDS or any(quantized(v) for v in node.attrs.values() if isinstance(v, gs.Graph))
         for node in graph.nodes
     )
 
 
 def check_artifact(artifact: Artifact, rows: list[Row], feeds: Feeds, seconds: float = 0.0) -> Row:
-    """Compare `artifact` with ONNX Runtime on its own `model.onnx` and add the row to `rows`.
+    """Compare `artifact` with what its own `model.onnx` means, and add a row for each comparison to `rows`.
 
-    `seconds`: what building it took. Where the artifact cannot run on this machine the row says so.
-    Raises `VerifyError` where they do not agree.
+    With ONNX Runtime; where part of it was lowered to integers, first with the integer reference: equal where
+    nothing but integers led to an output. `seconds`: what building it took. Where the artifact cannot run on
+    this machine the row says so. Raises `VerifyError` where they do not agree. Returns the last row.
     """
     model = artifact.model
-    contract = agreement(model)
     name = f"artifact ({artifact.target.name})"
-    row = Row(name, contract_text(contract), False, count(model), seconds)
-    differences: list[Difference] = []
-    note, fault = "", None
+    row = Row(name, "", False, count(model), seconds)
+    contract = agreement(model)
     try:
-        differences = _differences(artifact, model, feeds, contract)
+        ours, theirs = _outputs(artifact, model, feeds)
     except MissingError as error:
-        note = f"not run here: {error}"
+        rows.append(replace(row, contract=contract_text(contract), note=f"not run here: {error}"))
+        return rows[-1]
     except InputError as error:
         if feeds.given:
             raise
-        note = f"not compared: {error}"
-    else:
-        fault = breach(differences, contract)
-    rows.append(replace(row, outputs=tuple(differences), note=fault or note, broken=fault is not None))
-    if fault:
-        raise VerifyError(f"the artifact does not agree with ONNX Runtime on its model: {fault}", rows)
-    return rows[-1]
+        rows.append(replace(row, contract=contract_text(contract), note=f"not compared: {error}"))
+        return rows[-1]
+    if any(p.integer for p in artifact.placement):
+        reference = Reference(model)
+        wanted = [reference.run(arrays) for arrays in feeds.arrays]
+        owed = contracts(artifact, FLOAT, _APART)
+        text = " / ".join(dict.fromkeys(_owed_text(c) for c in owed.values()))
+        row = replace(row, name=f"{name} / reference", contract=text)
+        _judge(row, wanted, ours, owed, rows, "its integer reference")
+        row = replace(row, name=f"{name} / ONNX Runtime", seconds=0.0)
+    owed = dict.fromkeys((o.name for o in model.view.outputs), contract)
+    return _judge(
+        replace(row, contract=contract_text(contract)), theirs, ours, owed, rows, "ONNX Runtime on its model"
+    )
 
 
-def _differences(artifact: Artifact, model: Model, feeds: Feeds, contract: Contract) -> list[Difference]:
+def _outputs(artifact: Artifact, model: Model, feeds: Feeds) -> tuple[list[Arrays], list[Arrays]]:
+    """The outputs of the artifact and of ONNX Runtime, run by run."""
     runner = artifact.runner()
     session = Session(model)
     if not feeds.fits(model):
         feeds.fit(model, session)
-    return combine(feeds.run(session), [runner.run(arrays) for arrays in feeds.arrays], contract)
+    return [runner.run(arrays) for arrays in feeds.arrays], feeds.run(session)
+
+
+def _owed_text(contract: Contract) -> str:
+    return "equal" if isinstance(contract, Exact) and not contract.tolerance else contract_text(contract)
+
+
+def _judge(
+    row: Row,
+    wanted: list[Arrays],
+    ours: list[Arrays],
+    owed: Mapping[str, Contract],
+    rows: list[Row],
+    what: str,
+) -> Row:
+    """Add the row of one comparison; `VerifyError` where an output breaks what it owes."""
+    names = dict.fromkeys([*owed, *(n for run in ours for n in run)])
+    differences = [
+        difference
+        for name in names
+        for difference in combine(_only(wanted, name), _only(ours, name), owed.get(name, FLOAT))
+    ]
+    faults = (breach([d], owed.get(d.output, FLOAT)) for d in differences)
+    fault = next((f for f in faults if f is not None), None)
+    rows.append(replace(row, outputs=tuple(differences), note=fault or "", broken=fault is not None))
+    if fault:
+        raise VerifyError(f"the artifact does not agree with {what}: {fault}", rows)
+    return rows[-1]
+
+
+def _only(runs: list[Arrays], name: str) -> list[Arrays]:
+    return [{name: run[name]} if name in run else {} for run in runs]
 
 
 def breach(differences: Sequence[Difference], contract: Contract) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,20 +77,21 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             if isinstance(item, Island):
                 self._emit_island(item, self.names[item.nodes])
                 continue
+            node, op = self.source.nodes[item], self.integers.ops.get(item)
             if item not in self.integers.replaced:
-                self._try_node(item)
-            if item in self.integers.ops:
-                self._emit_integer(self.integers.ops[item])
+                self._attempt(item, node.output, partial(self._import_node, node))
+            if op is not None:
+                self._attempt(item, [op.output], partial(self._emit_integer, op))
         for name in self.source.outputs:
             self._nodes[name] = self._tensor(self._nodes[name])
 
-    def _try_node(self, index: int) -> None:
-        node = self.source.nodes[index]
+    def _attempt(self, index: int, outputs: Sequence[str], action: Callable[[], None]) -> None:
+        """Import something in the place of the node `index`; note it where TVM refuses."""
         try:
-            self._import_node(node)
+            action()
         except Exception as error:
             self.refused[index] = f"TVM cannot import it: {_reason(error)}"
-            self._stand_in(node)
+            self._stand_in(outputs)
 
     def _emit_integer(self, op: Op) -> None:
         """An integer operation in place of its nodes; a move is the same for codes as for floats."""
@@ -162,9 +164,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         found = self.source.types[name]
         return relax.TensorType(self._shape_of(found), found.dtype)
 
-    def _stand_in(self, node: onnx.NodeProto) -> None:
-        """Values of the right types in place of a refused node, so that the rest can be tried."""
-        for name in node.output:
+    def _stand_in(self, names: Sequence[str]) -> None:
+        """Values of the right types in place of what was refused, so that the rest can be tried."""
+        for name in names:
             if name and self.source.passable(name) is not None:
                 self._nodes[name] = relax.Var(_identifier(name), self._relax_type(name))
             elif name:

@@ -81,7 +81,7 @@ def _lower(graph: Graph, target: str, compile: Compile) -> Lowered:
             if not more:
                 raise WholeGraphError(f"TVM cannot compile it: {first_line(error)}") from error
         integers.refuse({i: r for i, r in more.items() if i in lowered.ops})
-        refused |= more
+        refused |= {i: r for i, r in more.items() if i not in lowered.replaced}
 
 
 def _plan(

@@ -115,12 +115,12 @@ class Integers:
 
 def unfit(graph: Graph, op: Op) -> str | None:
     """Why TVM does not get `op` as integers, or None."""
-    for name in (*op.inputs, op.output):
-        found = graph.passable(name)
-        if found is None:
+    for name in op.inputs:
+        if name not in graph.types:
             return f"'{name}' {why_not(graph, name)}"
-        if 0 in found.dims:
-            return "TVM cannot store a tensor without elements"
+    known = (graph.types[name].dims for name in (*op.inputs, op.output) if name in graph.types)
+    if any(0 in dims for dims in known):
+        return "TVM cannot store a tensor without elements"
     if isinstance(op, Quantize) and graph.types[op.inputs[0]].element != TensorProto.FLOAT:
         return f"'{op.inputs[0]}' is not float32"
     if isinstance(op, Layer | MaxPool | AveragePool):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from optc.targets.vta import kernels
@@ -26,13 +25,17 @@ class Chip:
 
     def __init__(self, config: Config, memory: NDArray[np.uint8]) -> None:
         self.config, self.memory = config, memory
-        depth = [config.depth(m) for m in (Memory.UOP, Memory.WGT, Memory.INP, Memory.ACC)]
+        self._depth = {m: config.depth(m) for m in Memory}
+        self._bytes = {m: config.element_bytes(m) for m in Memory}
+        depth = self._depth
         batch, block = config.batch, config.block
         self.uops = np.zeros((depth[Memory.UOP], 3), np.int64)
         self.wgt = np.zeros((depth[Memory.WGT], block, block), np.float32)
         self.inp = np.zeros((depth[Memory.INP], batch, block), np.float32)
         self.acc = np.zeros((depth[Memory.ACC], batch, block), np.int32)
-        self.valid = tuple(np.zeros(d, np.bool_) for d in depth)
+        self.valid = tuple(
+            np.zeros(depth[m], np.bool_) for m in (Memory.UOP, Memory.WGT, Memory.INP, Memory.ACC)
+        )
         self.out_valid = np.zeros(depth[Memory.ACC], np.bool_)
         self._flat = (self.acc.reshape(-1), self.inp.reshape(-1), self.wgt.reshape(-1))
         self._reset = kernels.reset_kernel(batch, block)
@@ -53,18 +56,18 @@ class Chip:
         width = insn.x_pad_0 + insn.x_size + insn.x_pad_1
         self._check_sram(index, insn.memory, insn.sram, height * width)
         target = slice(insn.sram, insn.sram + height * width)
-        rows = np.ascontiguousarray(self._window(index, insn))
+        rows = self._window(index, insn, _TYPES[insn.memory])
         self.valid[insn.memory][target] = True
         if insn.memory == Memory.UOP:
-            self.uops[target] = decode_uops(rows.view(np.uint32).reshape(-1), self.config)
+            self.uops[target] = decode_uops(rows.reshape(-1), self.config)
         elif insn.memory == Memory.WGT:
             block = self.config.block
-            self.wgt[target] = rows.view(np.int8).reshape(-1, block, block).transpose(0, 2, 1)
+            self.wgt[target] = rows.reshape(-1, block, block).transpose(0, 2, 1)
         elif insn.memory == Memory.INP:
-            self._place(insn, self.inp[target].reshape(height, width, -1), rows.view(np.int8))
+            self._place(insn, self.inp[target].reshape(height, width, -1), rows)
         else:
             self.out_valid[target] = False
-            self._place(insn, self.acc[target].reshape(height, width, -1), rows.view(np.int32))
+            self._place(insn, self.acc[target].reshape(height, width, -1), rows)
 
     def _place(self, insn: Load, target: NDArray[Any], rows: NDArray[Any]) -> None:
         """Rows into the middle of `target` (height, width, lanes), zeros around them."""
@@ -88,8 +91,8 @@ class Chip:
         if not self.out_valid[target].all():
             element = insn.sram + int(np.argmin(self.out_valid[target]))
             raise SimulationError(index, f"OUT element {element} is stored, but no GEMM or ALU wrote it last")
-        values = self.acc[target].astype(np.int8).view(np.uint8).reshape(insn.y_size, -1)
-        rows = self._window(index, insn)
+        values = self.acc[target].astype(np.int8).reshape(insn.y_size, -1)
+        rows = self._window(index, insn, "i1")
         for y in range(insn.y_size) if insn.x_stride < insn.x_size else (slice(None),):
             rows[y] = values[y]
 
@@ -137,15 +140,15 @@ class Chip:
             )
 
     def _check_sram(self, index: int, memory: Memory, first: int, count: int) -> None:
-        depth = self.config.depth(memory)
+        depth = self._depth[memory]
         if first + count > depth:
             raise SimulationError(
                 index, f"elements {first} to {first + count} pass the {depth} of {memory.name}"
             )
 
-    def _window(self, index: int, insn: Load | Store) -> NDArray[np.uint8]:
-        """The rows of DRAM of a LOAD or STORE as a view, shape (y_size, bytes)."""
-        size = self.config.element_bytes(insn.memory)
+    def _window(self, index: int, insn: Load | Store, dtype: str) -> NDArray[Any]:
+        """The rows of DRAM of a LOAD or STORE as a view, a row of `dtype` each."""
+        size = self._bytes[insn.memory]
         start = insn.dram * size
         end = start + ((insn.y_size - 1) * insn.x_stride + insn.x_size) * size
         if start < PAGE or end > self.memory.size:
@@ -153,8 +156,12 @@ class Chip:
                 index,
                 f"bytes {start:#x} to {end:#x} are outside the memory ({PAGE:#x} to {self.memory.size:#x})",
             )
-        shape, strides = (insn.y_size, insn.x_size * size), (insn.x_stride * size, 1)
-        return as_strided(self.memory[start:], shape, strides)
+        width = int(dtype[-1])
+        shape, strides = (insn.y_size, insn.x_size * size // width), (insn.x_stride * size, width)
+        return np.ndarray(shape, dtype, self.memory.data, start, strides)
+
+
+_TYPES = {Memory.UOP: "<u4", Memory.WGT: "i1", Memory.INP: "i1", Memory.ACC: "<i4"}
 
 
 def _is_nop(index: int, insn: Load | Store) -> bool:

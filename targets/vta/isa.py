@@ -208,13 +208,76 @@ def decode(stream: NDArray[np.uint8], config: Config) -> list[Instruction]:
     """The instructions of `stream`, shape (n, 16); `InputError` says which is none and why."""
     if stream.ndim != 2 or stream.shape[1] != INSTRUCTION_BYTES or stream.dtype != np.uint8:
         raise InputError(f"an instruction stream is (n, 16) uint8, not {stream.shape} {stream.dtype}")
-    data = stream.tobytes()
-    starts = range(0, len(data), INSTRUCTION_BYTES)
-    words = (int.from_bytes(data[i : i + INSTRUCTION_BYTES], "little") for i in starts)
-    return [_instruction(i, word, config) for i, word in enumerate(words)]
+    halves = np.ascontiguousarray(stream).view("<u8")
+    found: list[Instruction | None] = [None] * len(halves)
+    for code in np.unique(halves[:, 0] & 7).tolist():
+        rows = np.flatnonzero(halves[:, 0] & 7 == code)
+        decoded = _decode_alike(Opcode(code), halves[rows], config) if code in _KINDS else []
+        for row, instruction in zip(rows.tolist(), decoded, strict=False):
+            found[row] = instruction
+    return [i or _instruction(k, bytes(stream[k]), config) for k, i in enumerate(found)]
 
 
-def _instruction(index: int, word: int, config: Config) -> Instruction:
+def _decode_alike(opcode: Opcode, halves: NDArray[np.uint64], config: Config) -> list[Instruction]:
+    """Instructions of one opcode, shape (n, 2); none where a row is faulty, to be decoded one by one."""
+    table = _table(opcode, config)
+    if (halves & ~table.used).any():
+        return []
+    values = (halves.T[table.half] >> table.offset & table.mask).astype(np.int64)
+    columns: list[list[Any]] = (values - (values >> table.sign << table.sign + 1)).tolist()
+    for place, name in enumerate(table.names):
+        if name in _BOOLEANS:
+            columns[place] = [value == 1 for value in columns[place]]
+        elif name in _ENUMS:
+            members = {int(m): m for m in _ENUMS[name]}
+            columns[place] = [members.get(value) for value in columns[place]]
+            if None in columns[place]:
+                return []
+    kind = _KINDS[opcode]
+    return [kind(**dict(zip(table.names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The fields of an opcode but the opcode itself, as arrays.
+
+    `half`: which of the 64-bit halves; `offset`, `mask`: in it; `sign`: the bit that counts negative, 62
+    where none does; `used`: the bits of each half that belong to a field.
+    """
+
+    names: tuple[str, ...]
+    half: NDArray[np.int64]
+    offset: NDArray[np.uint64]
+    mask: NDArray[np.uint64]
+    sign: NDArray[np.int64]
+    used: NDArray[np.uint64]
+
+
+@cache
+def _table(opcode: Opcode, config: Config) -> _Table:
+    fields = {n: f for n, f in layout(opcode, config).items() if n != "opcode"}
+    places = [divmod(f.offset, _HALF) for f in fields.values()]
+    masks = [(1 << f.width) - 1 for f in fields.values()]
+    used = [7, 0]
+    for (half, offset), mask in zip(places, masks, strict=True):
+        used[half] |= mask << offset
+    return _Table(
+        tuple(fields),
+        np.array([half for half, _ in places]),
+        np.array([[offset] for _, offset in places], np.uint64),
+        np.array([[mask] for mask in masks], np.uint64),
+        np.array([[f.width - 1 if f.signed else 62] for f in fields.values()]),
+        np.array(used, np.uint64),
+    )
+
+
+_BOOLEANS = frozenset(("pop_prev", "pop_next", "push_prev", "push_next", "reset", "use_imm"))
+_ENUMS: dict[str, type[IntEnum]] = {"memory": Memory, "op": AluOp}
+
+
+def _instruction(index: int, data: bytes, config: Config) -> Instruction:
+    """The instruction of 16 bytes; `InputError` says what is wrong with it."""
+    word = int.from_bytes(data, "little")
     if word & 7 not in _KINDS:
         raise InputError(
             f"instruction {index}: opcode {word & 7} is none of {', '.join(o.name for o in Opcode)}"
@@ -237,9 +300,9 @@ def _instruction(index: int, word: int, config: Config) -> Instruction:
 
 
 def _typed(index: int, name: str, value: int) -> Any:
-    if name in ("pop_prev", "pop_next", "push_prev", "push_next", "reset", "use_imm"):
+    if name in _BOOLEANS:
         return bool(value)
-    kind = {"memory": Memory, "op": AluOp}.get(name)
+    kind = _ENUMS.get(name)
     try:
         return value if kind is None else kind(value)
     except ValueError as error:

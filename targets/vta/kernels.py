@@ -123,15 +123,16 @@ def alu_kernel(batch: int, block: int) -> Kernel:
         imm: int,
     ) -> Status:
         status = _check(uops, valid, begin, end, outer, inner, by, (ACC, ACC))
-        before = -1
+        before, held, lanes, shifts = -1, valid[ACC], batch * block, op == SHR and not use_imm
         for i in range(outer if status[0] == OK else 0):
             for j in range(inner):
                 for u in range(begin, end):
                     d = uops[u, 0] + i * by[0] + j * by[1]
                     s = uops[u, 1] + i * by[2] + j * by[3]
-                    status = _check_operands(acc, valid[ACC], d, s, before, op == SHR and not use_imm)
-                    if status[0] != OK:
-                        return status
+                    if s == before or not (held[d] and held[s]):
+                        return _wrong_operands(held, d, s)
+                    if shifts and not _are_shifts(acc, s * lanes, lanes):
+                        return SHIFT, ACC, s
                     before = d
                     for b in range(batch):
                         step(acc, (d * batch + b) * block, (s * batch + b) * block, op, use_imm, imm)
@@ -165,26 +166,25 @@ def _unwritten(valid: Any, d: int, s: int, w: int) -> Status:
     return UNWRITTEN, WGT, w
 
 
-def _check_operands(acc: Any, valid: Any, d: int, s: int, before: int, shifts: bool) -> Status:
-    """The operands of an ALU step hold something, and the RTL's pipeline has them in time.
+def _wrong_operands(held: Any, d: int, s: int) -> Status:
+    """Which operand of an ALU step was never written; if both were, the step before wrote its `src`.
 
-    A step must not read as `src` what the step just before it wrote (an immediate one has src = dst).
+    The RTL's pipeline has not written it yet (an immediate operation has src = dst).
     """
-    if not valid[d]:
+    if not held[d]:
         return UNWRITTEN, ACC, d
-    if not valid[s]:
-        return UNWRITTEN, ACC, s
-    if s == before:
-        return HAZARD, ACC, s
-    if shifts:
-        lanes = acc.size // valid.size
-        for lane in range(s * lanes, (s + 1) * lanes):
-            if acc[lane] < 0 or acc[lane] > 15:
-                return SHIFT, ACC, s
-    return OK, 0, 0
+    return (UNWRITTEN if not held[s] else HAZARD), ACC, s
 
 
-for _function in (_check, _unwritten, _check_operands):
+def _are_shifts(acc: Any, first: int, lanes: int) -> bool:
+    """Whether the lanes hold amounts on which the implementations agree."""
+    wrong = 0
+    for lane in range(first, first + lanes):
+        wrong += acc[lane] < 0 or acc[lane] > 15
+    return wrong == 0
+
+
+for _function in (_check, _unwritten, _wrong_operands, _are_shifts):
     register_jitable(_function)
 
 

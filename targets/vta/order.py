@@ -7,25 +7,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from optc.targets.vta.channels import Channel, moves
 from optc.targets.vta.device import SimulationError
-from optc.targets.vta.isa import Finish, Instruction, Module, module_of
+from optc.targets.vta.isa import Finish, Instruction
 
 QUEUE_LIMIT = 512
 """Instructions that wait in front of a module; fetch stalls behind a full queue."""
 TOKEN_LIMIT = 255
 """Tokens that a FIFO counts."""
-
-CHANNELS = ("load to compute", "compute to load", "compute to store", "store to compute")
-_POPS = (
-    {"pop_next": 1},
-    {"pop_prev": 0, "pop_next": 3},
-    {"pop_prev": 2},
-)
-_PUSHES = (
-    {"push_next": 0},
-    {"push_prev": 1, "push_next": 2},
-    {"push_prev": 3},
-)
 
 
 def legal_order(instructions: Sequence[Instruction], seed: int | None) -> Iterator[int]:
@@ -55,15 +44,18 @@ class _Queues:
     finish: int | None = None
 
     def __post_init__(self) -> None:
-        self.modules = [module_of(i) for i in self.instructions]
-        self.pops = [_channels(k, i, _POPS) for k, i in enumerate(self.instructions)]
-        self.pushes = [_channels(k, i, _PUSHES) for k, i in enumerate(self.instructions)]
+        self.moves = [moves(i) for i in self.instructions]
+        for index, move in enumerate(self.moves):
+            if move.wrong:
+                raise SimulationError(
+                    index, f"{move.wrong} is set, but {move.module.name} has no such neighbour"
+                )
         self.fetch()
 
     def fetch(self) -> None:
         """Send instructions to their queues, in program order, until one of these is full."""
-        while self.fetched < len(self.modules):
-            queue = self.waiting[self.modules[self.fetched]]
+        while self.fetched < len(self.moves):
+            queue = self.waiting[self.moves[self.fetched].module]
             if len(queue) == QUEUE_LIMIT:
                 return
             queue.append(self.fetched)
@@ -72,7 +64,7 @@ class _Queues:
     def ready(self) -> list[int]:
         """The first of each queue, where its tokens are there."""
         heads = [queue[0] for queue in self.waiting if queue]
-        found = [k for k in heads if all(self.tokens[c] for c in self.pops[k])]
+        found = [k for k in heads if self._has_tokens(k)]
         if not found:
             raise _deadlock(min(heads), self)
         if self.finish is not None:
@@ -81,15 +73,19 @@ class _Queues:
             )
         return found
 
+    def _has_tokens(self, index: int) -> bool:
+        return all(self.tokens[channel] for channel in self.moves[index].pops)
+
     def done(self, index: int) -> None:
         """Take the tokens that `index` waited for, give those it pushes, fetch on."""
-        self.waiting[self.modules[index]].popleft()
-        for channel in self.pops[index]:
+        module, pops, pushes, _ = self.moves[index]
+        self.waiting[module].popleft()
+        for channel in pops:
             self.tokens[channel] -= 1
-        for channel in self.pushes[index]:
+        for channel in pushes:
             self.tokens[channel] += 1
             if self.tokens[channel] > TOKEN_LIMIT:
-                raise SimulationError(index, f"over {TOKEN_LIMIT} tokens wait from {CHANNELS[channel]}")
+                raise SimulationError(index, f"over {TOKEN_LIMIT} tokens wait from {channel}")
         if isinstance(self.instructions[index], Finish):
             self.finish = index
         self.fetch()
@@ -99,22 +95,11 @@ class _Queues:
         last = len(self.instructions) - 1
         if self.finish is None:
             raise SimulationError(last, "the program ends without FINISH")
-        for name, count in zip(CHANNELS, self.tokens, strict=True):
+        for name, count in zip(Channel, self.tokens, strict=True):
             if count:
                 raise SimulationError(self.finish, f"{count} tokens from {name} are left at FINISH")
 
 
-def _channels(index: int, instruction: Instruction, table: tuple[dict[str, int], ...]) -> tuple[int, ...]:
-    """The channels of the flags that are set."""
-    module = module_of(instruction)
-    flags = ("pop_prev", "pop_next") if table is _POPS else ("push_prev", "push_next")
-    names = [f for f in flags if getattr(instruction, f)]
-    for name in names:
-        if name not in table[module]:
-            raise SimulationError(index, f"{name} is set, but {Module(module).name} has no such neighbour")
-    return tuple(table[module][name] for name in names)
-
-
 def _deadlock(index: int, queues: _Queues) -> SimulationError:
-    missing = next(c for c in queues.pops[index] if not queues.tokens[c])
-    return SimulationError(index, f"deadlock: it waits for a token from {CHANNELS[missing]} that never comes")
+    missing = next(c for c in queues.moves[index].pops if not queues.tokens[c])
+    return SimulationError(index, f"deadlock: it waits for a token from {missing} that never comes")

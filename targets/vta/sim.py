@@ -24,6 +24,7 @@ class Fsim:
         self.config, self.order = config, order
         self._ram = Ram(memory_bytes)
         self._chip = Chip(config, self._ram.bytes)
+        self._stream, self._decoded = b"", list[Instruction]()
 
     def write(self, address: int, data: NDArray[np.uint8]) -> None:
         """As `Device.write`."""
@@ -39,8 +40,12 @@ class Fsim:
         return 0
 
     def fetch(self, address: int, count: int) -> list[Instruction]:
-        """The instructions that `run` would execute."""
-        return decode(self._ram.stream(address, count), self.config)
+        """The instructions that `run` would execute, decoded unless they are those of last time."""
+        stream = self._ram.stream(address, count)
+        if stream.tobytes() != self._stream:
+            self._decoded = decode(stream, self.config)
+            self._stream = stream.tobytes()
+        return self._decoded
 
     def execute(self, instructions: Sequence[Instruction]) -> None:
         """Run decoded instructions on the memory."""

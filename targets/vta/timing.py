@@ -6,12 +6,14 @@ Figures: docs/vta.md, "Cycles". An event is an instruction's start or a burst on
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from optc.models.errors import InputError
+from optc.targets.vta.channels import moves
 from optc.targets.vta.config import Config, Memory
-from optc.targets.vta.isa import Alu, Gemm, Instruction, Load, Module, Store, is_nop, module_of
+from optc.targets.vta.isa import Alu, Gemm, Instruction, Load, Module, Store, is_nop
 
 WORD_BYTES = 8
 """Bytes of a word on the bus: one a cycle."""
@@ -69,20 +71,22 @@ def simulate(instructions: Sequence[Instruction], config: Config, timing: Timing
     return Report(max((e for _, e in machine.spans), default=0), machine.activity, machine.spans)
 
 
-_POPS = ((("pop_next", 1),), (("pop_prev", 0), ("pop_next", 3)), (("pop_prev", 2),))
-_PUSHES = ((("push_next", 0),), (("push_prev", 1), ("push_next", 2)), (("push_prev", 3),))
-"""By module: flag and channel (load to compute, compute to load, compute to store, store to compute)."""
+_MODULES = tuple(Module)
 
 _READ, _START = 0, 1
 """Kinds of event, in order of precedence at one time."""
 
 
+Run = tuple[int, int]
+"""So many bursts of so many words."""
+
+
 @dataclass
 class _Reading:
-    """A LOAD under way: words of its bursts to come, when the next can begin, what follows the last."""
+    """A LOAD under way: its bursts to come, when the next can begin, what follows the last."""
 
     index: int
-    bursts: deque[int]
+    runs: deque[Run]
     ready: int
     tail: int
     waited: int = 0
@@ -96,8 +100,9 @@ class _Machine:
         self.activity = {m: Activity() for m in Module}
         self.spans = [(0, 0)] * len(instructions)
         self._queues: list[deque[int]] = [deque(), deque(), deque()]
-        for index, instruction in enumerate(instructions):
-            self._queues[module_of(instruction)].append(index)
+        self._moves = [moves(i) for i in instructions]
+        for index, move in enumerate(self._moves):
+            self._queues[move.module].append(index)
         self._tokens: list[deque[int]] = [deque() for _ in range(4)]
         self._free = [0, 0, 0]
         self._reading: list[_Reading | None] = [None, None, None]
@@ -105,15 +110,21 @@ class _Machine:
 
     def run(self) -> None:
         """All events, in order of time."""
-        while events := [e for m in Module if (e := self._next(m)) is not None]:
+        while events := [e for m in _MODULES if (e := self._next(m)) is not None]:
             time, kind, module = min(events)
             if kind == _START:
                 self._start(module, time)
             else:
-                self._read(module, time, min((t for t, _, m in events if m != module), default=None))
+                self._read(module, time, self._until(module, events))
         stuck = [queue[0] for queue in self._queues if queue]
         if stuck:
             raise InputError(f"instruction {min(stuck)}: deadlock: it waits for a token that never comes")
+
+    def _until(self, module: Module, events: list[tuple[int, int, Module]]) -> int | None:
+        """When another module may take the port from `module`, whose turn it is: load goes first."""
+        if module == Module.LOAD:
+            return None
+        return next((time for time, _, other in events if other == Module.LOAD), None)
 
     def _next(self, module: Module) -> tuple[int, int, Module] | None:
         """The next event of a module, None while it waits or has no more to do."""
@@ -124,11 +135,10 @@ class _Machine:
             return None
         index = self._queues[module][0]
         time = self._available(module, index)
-        for flag, channel in _POPS[module]:
-            if getattr(self.instructions[index], flag):
-                if not self._tokens[channel]:
-                    return None
-                time = max(time, self._tokens[channel][0])
+        for channel in self._moves[index].pops:
+            if not self._tokens[channel]:
+                return None
+            time = max(time, self._tokens[channel][0])
         return time, _START, module
 
     def _available(self, module: Module, index: int) -> int:
@@ -141,9 +151,8 @@ class _Machine:
         index = self._queues[module].popleft()
         instruction = self.instructions[index]
         self.activity[module].token += time - self._available(module, index)
-        for flag, channel in _POPS[module]:
-            if getattr(instruction, flag):
-                self._tokens[channel].popleft()
+        for channel in self._moves[index].pops:
+            self._tokens[channel].popleft()
         self.spans[index] = (time, time)
         if isinstance(instruction, Load) and not is_nop(instruction):
             self._reading[module] = self._request(index, instruction, time)
@@ -151,23 +160,27 @@ class _Machine:
             self._end(module, index, time + self._duration(instruction), 0)
 
     def _request(self, index: int, load: Load, time: int) -> _Reading:
-        bursts = deque(w for row in self._rows(load) for w in _bursts(*row, self.timing.burst_bytes))
+        runs = deque(self._runs(load))
         height, width = load.y_size + load.y_pad_0 + load.y_pad_1, load.x_size + load.x_pad_0 + load.x_pad_1
         # Zeros are written while the first word is on its way; those left over cost a cycle each.
         zeros = max(0, height * width - load.y_size * load.x_size - self.timing.request)
         tail = self.timing.close - (load.memory == Memory.UOP) + zeros
-        return _Reading(index, bursts, time + self.timing.request, tail)
+        return _Reading(index, runs, time + self.timing.request, tail)
 
     def _read(self, module: Module, time: int, until: int | None) -> None:
-        """A burst on the port, and those that follow before another module has an event."""
+        """A burst on the port, and those that follow before `until`, when another module may come between."""
         reading = self._reading[module]
         assert reading is not None
         reading.waited += time - reading.ready
-        time += reading.bursts.popleft()
-        while reading.bursts and (until is None or time < until):
-            time += reading.bursts.popleft()
+        runs, begun = reading.runs, False
+        while runs and (not begun or until is None or time < until):
+            count, words = runs.popleft()
+            now = count if until is None else min(count, max(1, -((time - until) // words)))
+            if now < count:
+                runs.appendleft((count - now, words))
+            time, begun = time + now * words, True
         self._port = reading.ready = time
-        if not reading.bursts:
+        if not runs:
             self._reading[module] = None
             self._end(module, reading.index, self._port + reading.tail, reading.waited)
 
@@ -177,9 +190,8 @@ class _Machine:
         self.activity[module].busy += time - start - waited
         self.activity[module].memory += waited
         self._free[module] = time
-        for flag, channel in _PUSHES[module]:
-            if getattr(self.instructions[index], flag):
-                self._tokens[channel].append(time)
+        for channel in self._moves[index].pushes:
+            self._tokens[channel].append(time)
 
     def _duration(self, instruction: Instruction) -> int:
         """Of anything that does not read memory."""
@@ -188,21 +200,23 @@ class _Machine:
             slow = isinstance(instruction, Alu) and not instruction.use_imm
             return steps * (2 if slow else 1) + self.timing.drain
         if isinstance(instruction, Store) and not is_nop(instruction):
-            rows = self._rows(instruction)
-            bursts = sum(len(_bursts(*row, self.timing.burst_bytes)) for row in rows)
+            bursts = sum(count for count, _ in self._runs(instruction))
             return 3 * instruction.x_size * instruction.y_size + 3 * bursts + 3
         return self.timing.token
 
-    def _rows(self, move: Load | Store) -> list[tuple[int, int]]:
-        """Address and bytes of each row."""
-        size = self.config.element_bytes(move.memory)
-        return [((move.dram + y * move.x_stride) * size, move.x_size * size) for y in range(move.y_size)]
+    def _runs(self, move: Load | Store) -> Iterator[Run]:
+        """The bursts of each row, one after another."""
+        size, limit = self.config.element_bytes(move.memory), self.timing.burst_bytes
+        first, step = move.dram * size % limit, move.x_stride * size % limit
+        for y in range(move.y_size):
+            yield from _bursts((first + y * step) % limit, move.x_size * size, limit)
 
 
-def _bursts(address: int, size: int, limit: int) -> list[int]:
-    """Words of each burst of `size` bytes from `address`, cut at multiples of `limit` bytes."""
-    skew = address % WORD_BYTES
-    first = min(size, limit - address % limit)
+@cache
+def _bursts(offset: int, size: int, limit: int) -> tuple[Run, ...]:
+    """The bursts of `size` bytes from `offset` behind a multiple of `limit`, cut at multiples of it."""
+    skew = offset % WORD_BYTES
+    first = min(size, limit - offset)
     full, last = divmod(size - first, limit)
-    words = [-(-(skew + first) // WORD_BYTES), *[limit // WORD_BYTES] * full]
-    return [*words, -(-last // WORD_BYTES)] if last else words
+    runs = ((1, -(-(skew + first) // WORD_BYTES)), (full, limit // WORD_BYTES), (1, -(-last // WORD_BYTES)))
+    return tuple((count, words) for count, words in runs if count and words)

@@ -99,8 +99,8 @@ def rounded(value: Any, rounding: Rounding) -> Any:
     """A float expression to the nearest integer; a tie goes to the even one, or up (towards +infinity)."""
     if rounding == "even":
         return te.nearbyint(value)
-    below = te.floor(value)  # the fraction is exact where it decides: near a half
-    return below + (value - below >= 0.5).astype(_dtype(value))
+    below = te.floor(value)  # compared, not subtracted: a compiler could fuse that with a product in `value`
+    return below + (value >= below + 0.5).astype(_dtype(value))
 
 
 def codes(whole: Any, target: Clamped) -> Any:

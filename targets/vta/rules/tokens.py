@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from optc.targets.vta.channels import Channel, moves
 from optc.targets.vta.device import SimulationError
-from optc.targets.vta.isa import Instruction, Module, module_of
+from optc.targets.vta.isa import Instruction, Module
 from optc.targets.vta.order import TOKEN_LIMIT, legal_order
 from optc.targets.vta.rules.failure import CheckFailure
 
 Clock = tuple[int, int, int]
 """How many instructions of each module have ended."""
-
-_CHANNELS = ((Module.LOAD, Module.COMPUTE), (Module.COMPUTE, Module.LOAD)) + (
-    (Module.COMPUTE, Module.STORE),
-    (Module.STORE, Module.COMPUTE),
-)
-"""From which module to which a channel's tokens go."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +57,14 @@ class _Clocks:
         self.place = [0] * len(instructions)
         self.count = [0, 0, 0]
         self._known: list[Clock] = [(0, 0, 0)] * 3
-        self._pushed: dict[tuple[Module, Module], list[Clock]] = {c: [] for c in _CHANNELS}
-        self._popped: dict[tuple[Module, Module], list[int]] = {c: [] for c in _CHANNELS}
+        self._pushed: dict[Channel, list[Clock]] = {c: [] for c in Channel}
+        self._popped: dict[Channel, list[int]] = {c: [] for c in Channel}
 
     def advance(self, index: int) -> None:
         """Run instruction `index`, whose tokens are there."""
-        instruction = self.instructions[index]
-        module = module_of(instruction)
+        module, pops, pushes, _ = moves(self.instructions[index])
         known = self._known[module]
-        for channel in _channels(instruction, module, "pop"):
+        for channel in pops:
             known = _later(known, self._pushed[channel][len(self._popped[channel])])
             self._popped[channel].append(self.count[module])
         self.before[index] = known
@@ -78,30 +72,19 @@ class _Clocks:
         self.place[index] = self.count[module]
         done = tuple(self.count[m] if m == module else known[m] for m in Module)
         self._known[module] = (done[0], done[1], done[2])
-        for channel in _channels(instruction, module, "push"):
+        for channel in pushes:
             self._pushed[channel].append(self._known[module])
-            self._check_limit(index, channel, known[channel[1]])
+            self._check_limit(index, channel, known[channel.ends[1]])
 
-    def _check_limit(self, index: int, channel: tuple[Module, Module], ended: int) -> None:
+    def _check_limit(self, index: int, channel: Channel, ended: int) -> None:
         """The tokens that can wait at once: those whose pops are not known to lie behind."""
         popped = sum(place < ended for place in self._popped[channel][-TOKEN_LIMIT - 1 :])
         skipped = max(0, len(self._popped[channel]) - TOKEN_LIMIT - 1)
         waiting = len(self._pushed[channel]) - skipped - popped
         if waiting > TOKEN_LIMIT:
-            names = f"{channel[0].name} to {channel[1].name}"
             raise CheckFailure(
-                index, "token-limit", f"{waiting} tokens may wait from {names}, {TOKEN_LIMIT} fit"
+                index, "token-limit", f"{waiting} tokens may wait from {channel}, {TOKEN_LIMIT} fit"
             )
-
-
-def _channels(instruction: Instruction, module: Module, verb: str) -> list[tuple[Module, Module]]:
-    """The channels that `instruction` pops or pushes."""
-    found = []
-    for side, step in (("prev", -1), ("next", 1)):
-        if getattr(instruction, f"{verb}_{side}"):
-            other = Module(module + step)
-            found.append((other, module) if verb == "pop" else (module, other))
-    return found
 
 
 def _later(a: Clock, b: Clock) -> Clock:

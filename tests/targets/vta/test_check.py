@@ -256,7 +256,7 @@ def test_more_tokens_than_a_counter_holds() -> None:
         "load acc pop_prev sram=0 dram=0 size=0,0 stride=0"
     )
     run([*step * 254, *base()])
-    with pytest.raises(CheckFailure, match="256 tokens may wait from LOAD to COMPUTE, 255 fit") as caught:
+    with pytest.raises(CheckFailure, match="256 tokens may wait from load to compute, 255 fit") as caught:
         run([*step * 255, *base()])
     assert caught.value.rule == "token-limit"
 

@@ -5,10 +5,10 @@
 
 Each program passes the checker, and its output equals the integer reference. Speeds are multiply-accumulates
 that the GEMM unit does a second, beside numpy's float32 matmul of 1024 x 1024 matrices on one thread, taken
-in turns of about 20 ms; `useful` leaves out the channels that fill up a block. A simulator decodes a program when it runs it
-for the first time; `decode_share` is what that takes beside a run. Bars: at least 0.12 of numpy's for every
-program; a timed run, pynq and de10, within 1.5 times the functional one. Stretch: 12 GMAC/s for every
-program, double of what the original's C++ simulator does.
+in turns of about 20 ms; `useful` leaves out the channels that fill up a block. A simulator decodes a program
+when it runs it for the first time; `decode_share` is what that takes beside a run.
+Bars: at least 0.12 of numpy's for every program; a timed run, pynq and de10, within 1.5 times the functional
+one. Stretch: 12 GMAC/s for every program, double of what the original's C++ simulator does.
 Exit status 1 where a result is wrong or a bar fails.
 """
 

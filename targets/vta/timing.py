@@ -6,9 +6,9 @@ Figures: docs/vta.md, "Cycles". An event is an instruction's start or a burst on
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from optc.models.errors import InputError
 from optc.targets.vta.channels import moves
@@ -73,10 +73,6 @@ def simulate(instructions: Sequence[Instruction], config: Config, timing: Timing
 
 _MODULES = tuple(Module)
 
-_READ, _START = 0, 1
-"""Kinds of event, in order of precedence at one time."""
-
-
 Run = tuple[int, int]
 """So many bursts of so many words."""
 
@@ -103,49 +99,60 @@ class _Machine:
         self._moves = [moves(i) for i in instructions]
         for index, move in enumerate(self._moves):
             self._queues[move.module].append(index)
+        refill = timing.refill + 3 * timing.fetch_block
+        blocks = (divmod(index, timing.fetch_block) for index in range(len(instructions)))
+        self._arrivals = [timing.launch + block * refill + place for block, place in blocks]
         self._tokens: list[deque[int]] = [deque() for _ in range(4)]
         self._free = [0, 0, 0]
         self._reading: list[_Reading | None] = [None, None, None]
         self._port = 0
 
     def run(self) -> None:
-        """All events, in order of time."""
-        while events := [e for m in _MODULES if (e := self._next(m)) is not None]:
-            time, kind, module = min(events)
-            if kind == _START:
-                self._start(module, time)
-            else:
-                self._read(module, time, self._until(module, events))
+        """Start all that can start, then let the first burst of those that wait have the port, and again.
+
+        When an instruction starts does not depend on the order in which modules are looked at; only what is
+        read does, and nothing can ask for the port earlier that has not been started by then.
+        """
+        busy = True
+        while busy:
+            busy = False
+            for module in _MODULES:
+                while (time := self._startable(module)) is not None:
+                    self._start(module, time)
+                    busy = True
+            if not busy:
+                busy = self._serve()
         stuck = [queue[0] for queue in self._queues if queue]
         if stuck:
             raise InputError(f"instruction {min(stuck)}: deadlock: it waits for a token that never comes")
 
-    def _until(self, module: Module, events: list[tuple[int, int, Module]]) -> int | None:
-        """When another module may take the port from `module`, whose turn it is: load goes first."""
-        if module == Module.LOAD:
-            return None
-        return next((time for time, _, other in events if other == Module.LOAD), None)
-
-    def _next(self, module: Module) -> tuple[int, int, Module] | None:
-        """The next event of a module, None while it waits or has no more to do."""
-        reading = self._reading[module]
-        if reading is not None:
-            return max(self._port, reading.ready), _READ, module
-        if not self._queues[module]:
+    def _startable(self, module: Module) -> int | None:
+        """When the next instruction of a module starts, None while it has to wait or there is none."""
+        if self._reading[module] is not None or not self._queues[module]:
             return None
         index = self._queues[module][0]
         time = self._available(module, index)
         for channel in self._moves[index].pops:
-            if not self._tokens[channel]:
+            given = self._tokens[channel]
+            if not given:
                 return None
-            time = max(time, self._tokens[channel][0])
-        return time, _START, module
+            time = max(time, given[0])
+        return time
+
+    def _serve(self) -> bool:
+        """Bursts of the module whose turn it is, the load module's at the same time; False if none asks."""
+        asking = [(max(self._port, r.ready), m) for m in _MODULES if (r := self._reading[m]) is not None]
+        if not asking:
+            return False
+        time, module = min(asking)
+        until = max(asking)[0] if module == Module.COMPUTE and len(asking) > 1 else None
+        self._read(module, time, until)
+        return True
 
     def _available(self, module: Module, index: int) -> int:
         """When the module is free and fetch has brought the instruction, tokens aside."""
-        block, place = divmod(index, self.timing.fetch_block)
-        refill = self.timing.refill + 3 * self.timing.fetch_block
-        return max(self._free[module], self.timing.launch + block * refill + place)
+        free, arrival = self._free[module], self._arrivals[index]
+        return free if free > arrival else arrival
 
     def _start(self, module: Module, time: int) -> None:
         index = self._queues[module].popleft()
@@ -204,19 +211,30 @@ class _Machine:
             return 3 * instruction.x_size * instruction.y_size + 3 * bursts + 3
         return self.timing.token
 
-    def _runs(self, move: Load | Store) -> Iterator[Run]:
-        """The bursts of each row, one after another."""
+    def _runs(self, move: Load | Store) -> tuple[Run, ...]:
+        """The bursts of all rows, one after another."""
         size, limit = self.config.element_bytes(move.memory), self.timing.burst_bytes
         first, step = move.dram * size % limit, move.x_stride * size % limit
-        for y in range(move.y_size):
-            yield from _bursts((first + y * step) % limit, move.x_size * size, limit)
+        return _bursts(first, step, move.y_size, move.x_size * size, limit)
 
 
-@cache
-def _bursts(offset: int, size: int, limit: int) -> tuple[Run, ...]:
+@lru_cache(maxsize=4096)
+def _bursts(first: int, step: int, rows: int, size: int, limit: int) -> tuple[Run, ...]:
+    """The bursts of `rows` of `size` bytes, `first` + y * `step` behind a multiple of `limit`."""
+    runs: list[Run] = []
+    for y in range(rows):
+        for count, words in _row_bursts((first + y * step) % limit, size, limit):
+            if runs and runs[-1][1] == words:
+                runs[-1] = (runs[-1][0] + count, words)
+            else:
+                runs.append((count, words))
+    return tuple(runs)
+
+
+def _row_bursts(offset: int, size: int, limit: int) -> list[Run]:
     """The bursts of `size` bytes from `offset` behind a multiple of `limit`, cut at multiples of it."""
     skew = offset % WORD_BYTES
     first = min(size, limit - offset)
     full, last = divmod(size - first, limit)
-    runs = ((1, -(-(skew + first) // WORD_BYTES)), (full, limit // WORD_BYTES), (1, -(-last // WORD_BYTES)))
-    return tuple((count, words) for count, words in runs if count and words)
+    runs = [(1, -(-(skew + first) // WORD_BYTES)), (full, limit // WORD_BYTES), (1, -(-last // WORD_BYTES))]
+    return [(count, words) for count, words in runs if count and words]

@@ -11,7 +11,7 @@ import pytest
 from optc.models.errors import InputError
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.device import PAGE, Device
-from optc.targets.vta.isa import Finish, Instruction, Load, encode
+from optc.targets.vta.isa import Alu, AluOp, Finish, Instruction, Load, Store, encode
 from optc.targets.vta.program import Program
 from optc.targets.vta.sim import Fsim
 from optc.targets.vta.timed import Timed
@@ -83,6 +83,22 @@ def test_a_refused_program_does_not_spoil_the_next(device: Device) -> None:
     with pytest.raises(InputError, match="left at FINISH"):
         launch(device, [load, Finish()])
     launch(device, [load, Finish(pop_prev=True)])
+
+
+def test_another_program_at_the_same_place(device: Device) -> None:
+    """A device may keep what it decoded only as long as the bytes stand."""
+    loops, found = (0, 1, 1, 1, 0, 0, 0, 0), []
+    for amount in (3, 5):
+        program: list[Instruction] = [
+            Load(Memory.UOP, 0, 0x2000 // 4, 1, 1, 1),
+            Load(Memory.ACC, 0, 0x3000 // 64, 1, 1, 1),
+            Alu(AluOp.ADD, True, amount, *loops, push_next=True),
+            Store(0, 0x4000 // 16, 1, 1, 1, pop_prev=True, push_prev=True),
+            Finish(pop_next=True),
+        ]
+        launch(device, program)
+        found.append(int(device.read(0x4000, 1)[0]))
+    assert found == [3, 5]
 
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)

@@ -85,7 +85,7 @@ def _compared(artifact: Artifact, feeds: dict[str, Any]) -> Row:
         d for n in wanted for d in compare({n: wanted[n]}, {n: found[n]}, owed[n]) if breach([d], owed[n])
     ]
     return {
-        "agrees": not faults,
+        "agrees": not any(faults),
         "equal_outputs": sum(np.array_equal(found[n], wanted[n]) for n in wanted),
         "outputs": len(wanted),
         "integer_nodes": sum(p.integer for p in placement),

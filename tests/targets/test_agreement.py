@@ -40,8 +40,6 @@ def test_one_code_off_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(layers, "ended", wrong)
     model = Model(onnx.parser.parse_model(TEXT))
-    with pytest.raises(
-        VerifyError, match="integer reference: output 'y' moved by 0.5"
-    ):
+    with pytest.raises(VerifyError, match="integer reference: output 'y' moved by 0.5"):
         optc.compile(model, "cpu", (), out=tmp_path / "a", inputs=X, verify=True)
     assert not (tmp_path / "a").exists()

@@ -1,0 +1,1 @@
+"""The compiler: integer operations to VTA programs."""

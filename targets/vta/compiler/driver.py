@@ -1,0 +1,40 @@
+"""Stages to a program: units in order, micro-ops one unit ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from optc.targets.vta.compiler.emit import Unit
+from optc.targets.vta.compiler.memory import Memories
+from optc.targets.vta.config import Memory
+from optc.targets.vta.isa import Load
+
+
+def drive(units: Iterable[Unit], to: Memories) -> None:
+    """Emit `units`.
+
+    Each unit's micro-ops are loaded before the unit ahead of it computes, and its other loads wait for them:
+    so no LOAD UOP, for which the compute module stands still, queues behind a burst of weights.
+    """
+    before: Unit | None = None
+    for unit in units:
+        needed = to.uops.request(unit.uops)
+        if needed is None:
+            _compute(before)
+            before = None
+            to.uops.forget()
+            needed = to.uops.request(unit.uops) or []
+        after = -1
+        for sram, dram, count in needed:
+            after = to.stream.compute(Load(Memory.UOP, sram, dram, 1, count, count), [])
+        _compute(before)
+        for load, stored in unit.loads:
+            to.stream.load(load, stored, after)
+            after = -1
+        before = unit
+    _compute(before)
+
+
+def _compute(unit: Unit | None) -> None:
+    for action in unit.actions if unit else ():
+        action()

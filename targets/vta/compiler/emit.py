@@ -1,0 +1,412 @@
+"""A stage under a tiling as units of work: loads, micro-ops, instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from optc.targets.vta.compiler.memory import Memories, Slots
+from optc.targets.vta.compiler.nest import Index, Loop, Nest, nests
+from optc.targets.vta.compiler.stages import (
+    Accumulate,
+    Axis,
+    Channelwise,
+    Combine,
+    Immediate,
+    Reset,
+    Run,
+    Stage,
+    Step,
+    Term,
+    Write,
+)
+from optc.targets.vta.compiler.tiling import Buffers, Cuts, Range, Tiling, of_blocks, parts_of
+from optc.targets.vta.compiler.uops import Words
+from optc.targets.vta.config import Memory
+from optc.targets.vta.isa import Alu, AluOp, Gemm, Load, Store, encode_uops
+
+_WIDEST = (1 << 16) - 1
+"""What a size or a stride of LOAD and STORE holds."""
+
+
+@dataclass(eq=False)
+class Unit:
+    """A piece of work: micro-ops that it needs, LOADs (and whether they read what was stored), and the rest."""
+
+    uops: dict[Hashable, Words] = field(default_factory=dict)
+    loads: list[tuple[Load, bool]] = field(default_factory=list)
+    actions: list[Callable[[], object]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A plane of a tile: the rows and columns it spans, and its first ACC element."""
+
+    rows: Range
+    columns: Range
+    base: int
+
+    @property
+    def width(self) -> int:
+        return self.columns[1] - self.columns[0]
+
+    @property
+    def plane(self) -> int:
+        return (self.rows[1] - self.rows[0]) * self.width
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """An output tile: its place, and its planes in ACC."""
+
+    image: int
+    blocks: Range
+    boxes: tuple[_Box, ...]
+
+    @property
+    def count(self) -> int:
+        return self.blocks[1] - self.blocks[0]
+
+    def span(self, plane: int) -> Range:
+        """The ACC elements of a plane."""
+        box = self.boxes[plane]
+        return box.base, box.base + box.plane * self.count
+
+
+class StageEmitter:
+    """Emits one stage into memories and their stream."""
+
+    def __init__(self, stage: Stage, tiling: Tiling, memories: Memories) -> None:
+        self.stage, self.to = stage, memories
+        self.cuts = Cuts(stage, tiling.blocks, tiling.rows, tiling.columns)
+        self.tiling = tiling
+        room = len(stage.vectors) * stage.extent.blocks
+        size = self.cuts.accumulators
+        fitting = (memories.config.depth(Memory.ACC) - room) // size
+        self._acc = Slots(room, size, max(1, min(fitting, 2)))
+        self._inputs, self._weights = _slots(tiling.inputs), _slots(tiling.weights)
+        self._numbers = {id(t): n for n, t in enumerate(stage.terms)}
+        self._patterns: dict[Hashable, list[Nest]] = {}
+        self._packed: dict[Hashable, int] = {}
+
+    def units(self) -> Iterator[Unit]:
+        """The stage's work in order; a part of a term begins a new unit."""
+        unit = Unit()
+        self._load_vectors(unit)
+        started = False
+        for tile, step in self._steps():
+            if isinstance(step, Accumulate):
+                for term in step.terms:
+                    for chosen in self._parts_of(term, tile):
+                        if started:
+                            yield unit
+                            unit = Unit()
+                        started = True
+                        self._part(unit, tile, step.plane, term, chosen)
+            else:
+                self._step(unit, tile, step)
+        yield unit
+
+    def _steps(self) -> Iterator[tuple[_Tile, Step]]:
+        """The steps of all tiles: what follows a tile's first Write comes after the next tile's first sums."""
+        writes = [i for i, s in enumerate(self.stage.steps) if isinstance(s, Write)]
+        head, tail = self.stage.steps[: writes[0] + 1], self.stage.steps[writes[0] + 1 :]
+        first = next(i for i, s in enumerate(head) if isinstance(s, Accumulate))
+        before: _Tile | None = None
+        for tile in self._tiles():
+            yield from ((tile, s) for s in head[: first + 1])
+            if before is not None:
+                yield from ((before, s) for s in tail)
+            yield from ((tile, s) for s in head[first + 1 :])
+            before = tile if self._acc.count > 1 else None
+            if before is None:
+                yield from ((tile, s) for s in tail)
+        if before is not None:
+            yield from ((before, s) for s in tail)
+
+    def _tiles(self) -> Iterator[_Tile]:
+        cuts = self.cuts
+        places = [
+            (image, rows, columns)
+            for image in range(self.stage.extent.images)
+            for rows in cuts.row_ranges
+            for columns in cuts.column_ranges
+        ]
+        if self.tiling.blocks_outer:
+            order = [(b, p) for b in cuts.block_ranges for p in places]
+        else:
+            order = [(b, p) for p in places for b in cuts.block_ranges]
+        for number, (blocks, (image, rows, columns)) in enumerate(order):
+            base, _ = self._acc.take(number)
+            boxes = [_Box(rows, columns, base)]
+            for plane in self.stage.planes:
+                base += boxes[-1].plane * (blocks[1] - blocks[0])
+                boxes.append(_Box(_through(plane.y, rows), _through(plane.x, columns), base))
+            yield _Tile(image, blocks, tuple(boxes))
+
+    def _load_vectors(self, unit: Unit) -> None:
+        for number, step in enumerate(self.stage.vectors):
+            count = len(step.values)
+            at = self.to.add_vectors(step.values)
+            load = Load(Memory.ACC, number * count, at, 1, count, count)
+            span = (number * count, (number + 1) * count)
+            unit.actions.append(partial(self.to.stream.compute, load, [span]))
+
+    def _parts_of(self, term: Term, tile: _Tile) -> list[Index]:
+        rows = of_blocks(term, *tile.blocks)
+        return parts_of(rows, self.tiling.part_blocks[self._numbers[id(term)]])
+
+    def _part(self, unit: Unit, tile: _Tile, plane: int, term: Term, chosen: Index) -> None:
+        """Load a part of a term and multiply."""
+        number, box = self._numbers[id(term)], tile.boxes[plane]
+        y, x = term.y.span(*box.rows), term.x.span(*box.columns, skip=1)
+        if not (y[1] and x[1]):
+            return
+        image = min(tile.image, term.extent.images - 1)
+        inp, there = self._inputs[number].take((image, int(chosen[0]), int(chosen[-1]), y, x))
+        if not there:
+            unit.loads += [(l, term.source in self.to.stored) for l in self._input(term, image, chosen, y, x, inp)]
+        weights = self._chosen_weights(term, tile.blocks, chosen)
+        key = (number, tile.blocks, int(chosen[0]), int(chosen[-1]))
+        wgt, there = self._weights[number].take(key)
+        if not there:
+            at = self._packed.get(key)
+            if at is None:
+                at = self._packed[key] = self.to.add_weights(term, weights)
+            unit.loads.insert(0, (Load(Memory.WGT, wgt, at, 1, len(weights), len(weights)), False))
+        reads = [(Memory.INP, (inp, inp + len(chosen) * y[1] * x[1])), (Memory.WGT, (wgt, wgt + len(weights)))]
+        acc = tile.span(plane)
+        for index, nest in enumerate(self._pattern(number, term, tile, plane, chosen, y, x)):
+            name = (id(self), *self._name(number, tile, plane, chosen), index, box.base, inp, wgt)
+            unit.uops[name] = self._words(nest.uops + np.array([box.base, inp, wgt]))
+            unit.actions.append(partial(self._gemm, name, nest, acc, reads))
+
+    def _name(self, number: int, tile: _Tile, plane: int, chosen: Index) -> tuple[Hashable, ...]:
+        """What tells one set of relative micro-ops from another."""
+        box, term = tile.boxes[plane], self.stage.terms[number]
+        y = tuple(_relative(term.y, k, box.rows) for k in range(term.y.kernel))
+        x = tuple(_relative(term.x, k, box.columns) for k in range(term.x.kernel))
+        dense = self._dense(number)
+        where = len(chosen) if dense else (tile.blocks, int(chosen[0]), int(chosen[-1]))
+        return number, tile.count, where, box.width, box.plane, y, x
+
+    def _dense(self, number: int) -> bool:
+        """Whether every output block reads every source block at every tap, each with weights of its own."""
+        term = self.stage.terms[number]
+        every = self.stage.extent.blocks * len(term.in_blocks) * term.y.kernel * term.x.kernel
+        return len(term.index) == every == len(term.weights)
+
+    def _chosen_weights(self, term: Term, blocks: Range, chosen: Index) -> Index:
+        rows = of_blocks(term, *blocks)
+        return np.unique(rows[np.isin(rows[:, 1], chosen), 4])
+
+    def _pattern(
+        self, number: int, term: Term, tile: _Tile, plane: int, chosen: Index, y: Range, x: Range
+    ) -> list[Nest]:
+        name = self._name(number, tile, plane, chosen)
+        if name not in self._patterns:
+            self._patterns[name] = self._nests(term, tile, plane, chosen, y, x)
+        return self._patterns[name]
+
+    def _nests(self, term: Term, tile: _Tile, plane: int, chosen: Index, y: Range, x: Range) -> list[Nest]:
+        """The instructions of a part, relative to its buffers."""
+        box = tile.boxes[plane]
+        rows = of_blocks(term, *tile.blocks)
+        rows = rows[np.isin(rows[:, 1], chosen)]
+        weights = self._chosen_weights(term, tile.blocks, chosen)
+        dst = (rows[:, 0] - tile.blocks[0]) * box.plane
+        src = np.searchsorted(chosen, rows[:, 1]) * (y[1] * x[1])
+        wgt = np.searchsorted(weights, rows[:, 4])
+        return _windowed(
+            (term.y, term.x),
+            (box.rows, box.columns),
+            (y[0], x[0]),
+            (box.width, x[1], term.y.skip),
+            rows[:, 2:4],
+            np.stack([dst, src, wgt], axis=1),
+            rows[:, 0],
+        )
+
+    def _input(self, term: Term, image: int, chosen: Index, y: Range, x: Range, inp: int) -> Iterator[Load]:
+        """LOADs of rows `y` and columns `x` of the chosen blocks, block after block."""
+        extent, skip = term.extent, term.y.skip
+        base = self.to.addresses[term.source] + image * extent.blocks * extent.plane
+        corner = y[0] * extent.columns + x[0]
+        first = base + (term.first_block + int(chosen[0])) * extent.plane + corner
+        whole = (x[1] == extent.columns and skip == 1) or y[1] == 1
+        length = y[1] * x[1]
+        if whole and len(chosen) == chosen[-1] - chosen[0] + 1 and (extent.plane <= _WIDEST or len(chosen) == 1):
+            yield Load(Memory.INP, inp, first, len(chosen), length, min(extent.plane, _WIDEST))
+            return
+        for number, block in enumerate(chosen):
+            start = first + int(block - chosen[0]) * extent.plane
+            if whole:
+                yield Load(Memory.INP, inp + number * length, start, 1, length, length)
+            else:
+                step = extent.columns * skip
+                yield Load(Memory.INP, inp + number * length, start, y[1], x[1], step)
+
+    def _step(self, unit: Unit, tile: _Tile, step: Step) -> None:
+        """A step that loads nothing."""
+        if isinstance(step, Write):
+            unit.actions += [partial(self.to.stream.store, s) for s in self._stores(tile, step)]
+            return
+        assert not isinstance(step, Accumulate)
+        box, acc = tile.boxes[step.plane], tile.span(step.plane)
+        if isinstance(step, Combine):
+            self._combine(unit, tile, step)
+            return
+        if isinstance(step, Channelwise):
+            number = next(n for n, s in enumerate(self.stage.vectors) if s is step)
+            vector = number * self.stage.extent.blocks + tile.blocks[0]
+            uops = np.array([[box.base, vector, 0]])
+            nest = Nest(uops, Loop(tile.count, box.plane, 1), Loop(box.plane, 1, 0))
+            self._alu(unit, step.op, None, nest, acc)
+            return
+        src = 0 if isinstance(step, Reset) else box.base
+        every = acc[1] - acc[0]
+        nest = Nest(np.array([[box.base, src, 0]]), _ONCE, Loop(every, 1, 0 if isinstance(step, Reset) else 1))
+        if isinstance(step, Reset):
+            name = self._ask(unit, nest)
+            unit.actions.append(partial(self._gemm, name, nest, acc, [], reset=True))
+        else:
+            self._alu(unit, step.op, step.value, nest, acc)
+
+    def _combine(self, unit: Unit, tile: _Tile, step: Combine) -> None:
+        to, source = tile.boxes[step.plane], tile.boxes[step.source]
+        plane = self.stage.planes[step.source - 1]
+        taps = [(ky, kx) for ky in range(plane.y.kernel) for kx in range(plane.x.kernel)]
+        rows = np.array([(b, ky, kx) for ky, kx in taps for b in range(tile.count)], np.int64)
+        relative = np.stack([rows[:, 0] * to.plane, rows[:, 0] * source.plane, 0 * rows[:, 0]], axis=1)
+        found = _windowed(
+            (plane.y, plane.x),
+            (to.rows, to.columns),
+            (source.rows[0], source.columns[0]),
+            (to.width, source.width, 1),
+            rows[:, 1:3],
+            relative,
+            rows[:, 0],
+        )
+        for nest in found:
+            moved = Nest(nest.uops + np.array([to.base, source.base, 0]), nest.outer, nest.inner)
+            self._alu(unit, step.op, None, moved, tile.span(step.plane))
+
+    def _ask(self, unit: Unit, nest: Nest) -> Hashable:
+        """Have the micro-ops of `nest` on the chip; their name."""
+        words = self._words(nest.uops)
+        name = words.tobytes()
+        unit.uops[name] = words
+        return name
+
+    def _words(self, uops: Index) -> Words:
+        return encode_uops(uops[:, 0], uops[:, 1], uops[:, 2], self.to.config)
+
+    def _alu(self, unit: Unit, op: AluOp, value: int | None, nest: Nest, acc: Range) -> None:
+        unit.actions.append(partial(self._run_alu, self._ask(unit, nest), op, value, nest, acc))
+
+    def _run_alu(self, name: Hashable, op: AluOp, value: int | None, nest: Nest, acc: Range) -> None:
+        at = self.to.uops.place(name)
+        outer, inner = nest.outer, nest.inner
+        alu = Alu(
+            op, value is not None, value or 0, at, at + len(nest.uops), outer.count, inner.count,
+            outer.dst, inner.dst, outer.src, inner.src,
+        )  # fmt: skip
+        self.to.stream.compute(alu, [acc])
+
+    def _gemm(
+        self, name: Hashable, nest: Nest, acc: Range, reads: Sequence[tuple[Memory, Range]], reset: bool = False
+    ) -> None:
+        at = self.to.uops.place(name)
+        outer, inner = nest.outer, nest.inner
+        gemm = Gemm(
+            reset, at, at + len(nest.uops), outer.count, inner.count,
+            outer.dst, inner.dst, outer.src, inner.src, 0, 0,
+        )  # fmt: skip
+        self.to.stream.compute(gemm, [acc], reads)
+
+    def _stores(self, tile: _Tile, write: Write) -> Iterator[Store]:
+        box, extent = tile.boxes[0], write.extent
+        first = write.first_block + tile.blocks[0]
+        base = self.to.addresses[write.target] + (tile.image * extent.blocks + first) * extent.plane
+        base += box.rows[0] * extent.columns + box.columns[0]
+        height = box.rows[1] - box.rows[0]
+        whole = box.width == extent.columns or height == 1
+        if whole and (extent.plane <= _WIDEST or tile.count == 1):
+            yield Store(box.base, base, tile.count, box.plane, min(extent.plane, _WIDEST))
+            return
+        for block in range(tile.count):
+            sram, dram = box.base + block * box.plane, base + block * extent.plane
+            yield Store(sram, dram, height, box.width, extent.columns)
+
+
+_ONCE = Loop(1, 0, 0)
+
+
+def _slots(buffers: Sequence[Buffers]) -> list[Slots]:
+    """The slots of each term, one term after the other."""
+    found: list[Slots] = []
+    base = 0
+    for b in buffers:
+        found.append(Slots(base, b.size, b.count))
+        base += b.room
+    return found
+
+
+def _through(axis: Axis, outputs: Range) -> Range:
+    first, count = axis.span(*outputs, skip=1)
+    return first, first + count
+
+
+def _relative(axis: Axis, tap: int, outputs: Range) -> Hashable:
+    """What a tap does for `outputs`, but for where they and what they read begin."""
+    run = axis.run(tap, *outputs)
+    first = axis.span(*outputs)[0]
+    return run and (run.first - outputs[0], run.count, run.source - first)
+
+
+def _windowed(
+    axes: tuple[Axis, Axis],
+    outputs: tuple[Range, Range],
+    origin: tuple[int, int],
+    widths: tuple[int, int, int],
+    taps: Index,
+    relative: Index,
+    blocks: Index,
+) -> list[Nest]:
+    """Instructions for items (dst, src, wgt) of taps (ky, kx), which begin at (0, 0) of their planes.
+
+    `outputs`: rows and columns; `origin`: the first row and column of the source; `widths`: columns of the
+    destination and of the source on the chip, and how many source rows lie between two on the chip.
+    """
+    (y, x), (rows, columns), (dst_width, src_width, skip) = axes, outputs, widths
+    by_row = [y.run(k, *rows) for k in range(y.kernel)]
+    by_column = [x.run(k, *columns) for k in range(x.kernel)]
+    groups: dict[tuple[int, int, int, int], list[int]] = {}
+    offsets: list[tuple[int, int, int]] = []
+    for item, (ky, kx) in enumerate(taps.tolist()):
+        r, c = by_row[ky], by_column[kx]
+        if r is None or c is None:
+            offsets.append((0, 0, 0))
+            continue
+        dst = (r.first - rows[0]) * dst_width + c.first - columns[0]
+        src = (r.source - origin[0]) // skip * src_width + c.source - origin[1]
+        offsets.append((dst, src, 0))
+        groups.setdefault((r.count, c.count, *_steps(r, c)), []).append(item)
+    moved = relative + np.array(offsets, np.int64).reshape(-1, 3)
+    found: list[Nest] = []
+    for (height, width, *_), items in groups.items():
+        r, c = _an_example(by_row, height), _an_example(by_column, width)
+        outer = Loop(height, r.step * dst_width, r.source_step // skip * src_width)
+        found += nests(moved[items], blocks[items], outer, Loop(width, c.step, c.source_step))
+    return found
+
+
+def _steps(row: Run, column: Run) -> tuple[int, int]:
+    return row.step, column.step
+
+
+def _an_example(runs: Sequence[Run | None], count: int) -> Run:
+    return next(r for r in runs if r is not None and r.count == count)

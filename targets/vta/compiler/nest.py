@@ -1,0 +1,91 @@
+"""Micro-ops and loops for the steps of a GEMM or of a windowed ALU operation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Index = NDArray[np.int64]
+
+APART = 3
+"""Steps from one accumulation into an element to the next, at least: what the HLS design's pipeline asks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """A loop: its count, and what it adds to dst and src."""
+
+    count: int
+    dst: int
+    src: int
+
+
+@dataclass(frozen=True, eq=False)
+class Nest:
+    """One instruction: micro-ops (n, 3) relative to the buffers, and the loops around them."""
+
+    uops: Index
+    outer: Loop
+    inner: Loop
+
+    @property
+    def steps(self) -> int:
+        """Steps of the instruction."""
+        return len(self.uops) * self.outer.count * self.inner.count
+
+
+def nests(items: Index, blocks: Index, rows: Loop, columns: Loop) -> list[Nest]:
+    """Instructions that do every item (dst, src, wgt) at every row and column.
+
+    `blocks`: the output block of each item: only items of one block can meet in an element, and those are
+    kept `APART`.
+    """
+    names, numbers = np.unique(blocks, return_inverse=True)
+    if len(items) == 1:
+        return [Nest(items, rows, columns)]
+    if len(names) >= APART:
+        return _round_robin(items, numbers, rows, columns)
+    if rows.count >= APART:
+        return [Nest(_unrolled(items, rows), _ONCE, columns)]
+    if columns.count >= APART:
+        return [Nest(_unrolled(items, columns), _ONCE, rows)]
+    if rows.count * columns.count >= APART:
+        return [Nest(_unrolled(_unrolled(items, rows), columns), _ONCE, _ONCE)]
+    return [Nest(items[g], rows, columns) for g in _rounds(numbers)]
+
+
+_ONCE = Loop(1, 0, 0)
+
+
+def _unrolled(items: Index, loop: Loop) -> Index:
+    """Micro-ops in place of a loop: for each item all its positions."""
+    step = np.array([loop.dst, loop.src, 0])
+    return np.asarray((items[:, None, :] + np.arange(loop.count)[None, :, None] * step).reshape(-1, 3))
+
+
+def _rounds(numbers: Index) -> list[Index]:
+    """Groups of items, the n-th of each block in the n-th group."""
+    order = np.argsort(numbers, kind="stable")
+    sorted_numbers = numbers[order]
+    starts = np.searchsorted(sorted_numbers, sorted_numbers)
+    ranks = np.empty(len(numbers), np.int64)
+    ranks[order] = np.arange(len(numbers)) - starts
+    by_rank = np.lexsort((numbers, ranks))
+    cuts = np.flatnonzero(np.diff(ranks[by_rank])) + 1
+    return list(np.split(by_rank, cuts))
+
+
+def _round_robin(items: Index, numbers: Index, rows: Loop, columns: Loop) -> list[Nest]:
+    """Rounds with one item of each block; those of the same blocks in one instruction."""
+    found: list[Nest] = []
+    whole: list[Index] = []
+    for group in _rounds(numbers):
+        same = whole and np.array_equal(numbers[group], numbers[whole[0]])
+        if whole and not (same and len(group) >= APART):
+            found.append(Nest(items[np.concatenate(whole)], rows, columns))
+            whole = []
+        whole.append(group)
+    found.append(Nest(items[np.concatenate(whole)], rows, columns))
+    return found

@@ -1,0 +1,51 @@
+"""The best tiling of a stage, by the timing model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optc.targets.vta.compiler.driver import drive
+from optc.targets.vta.compiler.emit import StageEmitter
+from optc.targets.vta.compiler.memory import Memories
+from optc.targets.vta.compiler.stages import Stage, Write
+from optc.targets.vta.compiler.stream import Stream
+from optc.targets.vta.compiler.tiling import Tiling, tilings
+from optc.targets.vta.compiler.uops import UopMemory
+from optc.targets.vta.config import Config
+from optc.targets.vta.timing import Timing, simulate
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is compiled for; `uops`: micro-ops on the chip."""
+
+    config: Config
+    timing: Timing
+    uops: int
+
+
+def alone(stage: Stage, tiling: Tiling, machine: Machine) -> int:
+    """Cycles of the stage as a program by itself."""
+    addresses: dict[str, int] = {}
+    end = 256
+    writes = [(s.target, s.extent) for s in stage.steps if isinstance(s, Write)]
+    for name, extent in [(t.source, t.extent) for t in stage.terms] + writes:
+        if name not in addresses:
+            addresses[name] = end
+            end += -(-extent.elements // 256) * 256
+    stream = Stream(machine.config, machine.timing, end)
+    to = Memories(machine.config, stream, UopMemory(machine.uops), addresses, frozenset())
+    drive(StageEmitter(stage, tiling, to).units(), to)
+    return simulate(stream.finish(), machine.config, machine.timing).cycles
+
+
+def best_tiling(stage: Stage, machine: Machine) -> tuple[Tiling, int]:
+    """The tiling with the fewest cycles, and how many."""
+    found: list[tuple[int, Tiling]] = []
+    for tiling in tilings(stage, machine.config):
+        try:
+            found.append((alone(stage, tiling, machine), tiling))
+        except ValueError:
+            continue
+    cycles, tiling = min(found, key=lambda f: f[0])
+    return tiling, cycles

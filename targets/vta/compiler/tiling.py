@@ -1,0 +1,247 @@
+"""How a stage is cut into tiles and parts, what of it is on the chip at once, and which cuts are worth trying."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from optc.targets.vta.compiler.stages import Accumulate, Combine, Stage, Term, Write
+from optc.targets.vta.config import Config, Memory
+
+Range = tuple[int, int]
+"""First, and the one behind the last."""
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Slots of one size for the parts of a term."""
+
+    size: int
+    count: int
+
+    @property
+    def room(self) -> int:
+        """Elements of all slots."""
+        return self.size * self.count
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A tile has `blocks` × `rows` × `columns` outputs; `blocks_outer`: all places of a range of blocks, then the
+    next range, instead of all blocks of a place. Terms come in parts of so many source blocks (`part_blocks`),
+    each into the next slot of `inputs` and of `weights`. One entry for each term of the stage.
+    """
+
+    blocks: int
+    rows: int
+    columns: int
+    blocks_outer: bool
+    part_blocks: tuple[int, ...]
+    inputs: tuple[Buffers, ...]
+    weights: tuple[Buffers, ...]
+
+
+class Cuts:
+    """A stage with a tile size: the sizes that follow from it."""
+
+    def __init__(self, stage: Stage, blocks: int, rows: int, columns: int) -> None:
+        self.stage, self.blocks, self.rows, self.columns = stage, blocks, rows, columns
+
+    @property
+    def block_ranges(self) -> list[Range]:
+        """Output blocks of each tile."""
+        return ranges(self.stage.extent.blocks, self.blocks)
+
+    @property
+    def row_ranges(self) -> list[Range]:
+        """Output rows of each tile."""
+        return ranges(self.stage.extent.rows, self.rows)
+
+    @property
+    def column_ranges(self) -> list[Range]:
+        """Output columns of each tile."""
+        return ranges(self.stage.extent.columns, self.columns)
+
+    @cached_property
+    def accumulators(self) -> int:
+        """ACC elements of a tile, all planes."""
+        own = self.rows * self.columns
+        for plane in self.stage.planes:
+            rows = max(plane.y.span(*r, skip=1)[1] for r in self.row_ranges)
+            columns = max(plane.x.span(*r, skip=1)[1] for r in self.column_ranges)
+            own += rows * columns
+        return own * self.blocks
+
+    def input_plane(self, number: int) -> int:
+        """The most INP elements that a source block of term `number` needs for a tile."""
+        term, plane = self.stage.terms[number], self.plane_of(number)
+        rows = max(term.y.span(*r)[1] for r in self._through(plane, 0))
+        columns = max(term.x.span(*r, skip=1)[1] for r in self._through(plane, 1))
+        return rows * columns
+
+    def plane_of(self, number: int) -> int:
+        """The plane that term `number` is added to."""
+        term = self.stage.terms[number]
+        steps = (s for s in self.stage.steps if isinstance(s, Accumulate))
+        return next(s.plane for s in steps if any(t is term for t in s.terms))
+
+    def _through(self, plane: int, axis: int) -> list[Range]:
+        own = self.column_ranges if axis else self.row_ranges
+        if plane == 0:
+            return own
+        described = self.stage.planes[plane - 1]
+        spans = [(described.x if axis else described.y).span(*r, skip=1) for r in own]
+        return [(first, first + count) for first, count in spans]
+
+
+def ranges(total: int, size: int) -> list[Range]:
+    """`total` cut into pieces of at most `size`, as even as may be."""
+    pieces = -(-total // size)
+    edges = [total * i // pieces for i in range(pieces + 1)]
+    return list(zip(edges, edges[1:], strict=False))
+
+
+def splits(total: int) -> list[int]:
+    """The largest piece when `total` is cut evenly into 1, 2, 3, ... pieces, each size once."""
+    return list(dict.fromkeys(-(-total // pieces) for pieces in range(1, total + 1)))
+
+
+def tilings(stage: Stage, config: Config) -> Iterator[Tiling]:
+    """Tilings that fit the chip."""
+    room = config.depth(Memory.ACC) - vector_elements(stage)
+    for blocks in splits(stage.extent.blocks):
+        for columns in splits(stage.extent.columns):
+            fitting = 0
+            for rows in splits(stage.extent.rows):
+                cuts = Cuts(stage, blocks, rows, columns)
+                tiles = len(cuts.block_ranges) * len(cuts.row_ranges) * len(cuts.column_ranges)
+                if cuts.accumulators * min(2, tiles * stage.extent.images) > room:
+                    continue
+                found = list(_parted(cuts, config))
+                yield from found
+                fitting += bool(found)
+                if fitting == _ROWS_TRIED:
+                    break
+            if fitting:
+                break  # narrower tiles only read more
+
+
+_ROWS_TRIED = 4
+"""Tile heights tried from the largest that fits; smaller ones have more instructions and more overlap."""
+
+
+def vector_elements(stage: Stage) -> int:
+    """ACC elements for the stage's constants of one value a channel."""
+    return len(stage.vectors) * stage.extent.blocks
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What one source block of a term takes, and how many source blocks a tile reads."""
+
+    plane: int
+    blocks: int
+    weights: float
+    fixed: int
+
+
+def _parted(cuts: Cuts, config: Config) -> Iterator[Tiling]:
+    """Ways to cut the largest term; the others take what is left."""
+    stage = cuts.stage
+    needs = [_needs(cuts, n) for n in range(len(stage.terms))]
+    main = max(range(len(needs)), key=lambda n: needs[n].plane * needs[n].blocks + needs[n].weights * 16)
+    for part in splits(needs[main].blocks)[:_PARTS_TRIED]:
+        for order in (False, True):
+            tiling = _filled(cuts, config, needs, main, part, order)
+            if tiling is not None:
+                yield tiling
+
+
+_PARTS_TRIED = 40
+
+
+def _needs(cuts: Cuts, number: int) -> _Needs:
+    term = cuts.stage.terms[number]
+    most, weights = 0, 0.0
+    for low, high in cuts.block_ranges:
+        rows = of_blocks(term, low, high)
+        if len(rows):
+            sources = len(np.unique(rows[:, 1]))
+            most = max(most, sources)
+            weights = max(weights, len(np.unique(rows[:, 4])) / sources)
+    return _Needs(cuts.input_plane(number), max(most, 1), weights, 0)
+
+
+def of_blocks(term: Term, low: int, high: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """The rows of the term's index for output blocks from `low` to before `high`."""
+    return term.index[(term.index[:, 0] >= low) & (term.index[:, 0] < high)]
+
+
+def part_weights(cuts: Cuts, number: int, part: int) -> int:
+    """The most weight blocks that a part of `part` source blocks has."""
+    term, most = cuts.stage.terms[number], 1
+    for low, high in cuts.block_ranges:
+        rows = of_blocks(term, low, high)
+        for chosen in parts_of(rows, part):
+            most = max(most, len(np.unique(rows[np.isin(rows[:, 1], chosen), 4])))
+    return most
+
+
+def parts_of(rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]], part: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+    """The source blocks that `rows` read, in even pieces of at most `part`."""
+    sources = np.unique(rows[:, 1])
+    return [sources[a:b] for a, b in ranges(len(sources), part)] if len(sources) else []
+
+
+def _filled(
+    cuts: Cuts, config: Config, needs: list[_Needs], main: int, part: int, order: bool
+) -> Tiling | None:
+    stage = cuts.stage
+    places = len(cuts.row_ranges) * len(cuts.column_ranges) * stage.extent.images
+    block_tiles = len(cuts.block_ranges)
+    free_inp, free_wgt = config.depth(Memory.INP), config.depth(Memory.WGT)
+    chosen: dict[int, tuple[int, Buffers, Buffers]] = {}
+    others = [n for n in range(len(needs)) if n != main]
+    for number in [*others, main]:
+        need = needs[number]
+        if number == main:
+            size = part
+        else:
+            size = max(1, min(need.blocks, config.depth(Memory.INP) // 8 // max(need.plane, 1)))
+        weights = part_weights(cuts, number, size)
+        pieces = -(-need.blocks // size)
+        inputs = _slots(need.plane * size, free_inp, pieces * (places if order else 1), pieces, number == main)
+        slots = _slots(weights, free_wgt, pieces * (1 if order else block_tiles), pieces, number == main)
+        if inputs is None or slots is None:
+            return None
+        free_inp, free_wgt = free_inp - inputs.room, free_wgt - slots.room
+        chosen[number] = size, inputs, slots
+    ordered = [chosen[n] for n in range(len(needs))]
+    return Tiling(
+        cuts.blocks,
+        cuts.rows,
+        cuts.columns,
+        order,
+        tuple(s for s, _, _ in ordered),
+        tuple(i for _, i, _ in ordered),
+        tuple(w for _, _, w in ordered),
+    )
+
+
+def _slots(size: int, free: int, resident: int, pieces: int, main: bool) -> Buffers | None:
+    """Slots for everything that comes again if that fits, else two or a few; None where not even one fits."""
+    most = free // size if size else 0
+    if most == 0:
+        return None
+    if resident <= most:
+        return Buffers(size, min(most, resident + (pieces if main and resident > 1 else 1)))
+    if most < 2 and main:
+        return Buffers(size, 1)
+    return Buffers(size, min(most, 2 if main else 2))
+
+
+__all__ = ["Buffers", "Combine", "Cuts", "Tiling", "Write", "math", "tilings"]

@@ -20,21 +20,24 @@ def drive(units: Iterable[Unit], to: Memories) -> None:
     for unit in units:
         needed = to.uops.request(unit.uops)
         if needed is None:
-            _compute(before)
+            _compute(before, to)
             before = None
             to.uops.forget()
             needed = to.uops.request(unit.uops) or []
-        after = -1
+        after, to.stream.owner = -1, unit.stage
         for sram, dram, count in needed:
             after = to.stream.compute(Load(Memory.UOP, sram, dram, 1, count, count), [])
-        _compute(before)
+        _compute(before, to)
+        to.stream.owner = unit.stage
         for load, stored in unit.loads:
             to.stream.load(load, stored, after)
             after = -1
         before = unit
-    _compute(before)
+    _compute(before, to)
 
 
-def _compute(unit: Unit | None) -> None:
+def _compute(unit: Unit | None, to: Memories) -> None:
+    if unit:
+        to.stream.owner = unit.stage
     for action in unit.actions if unit else ():
         action()

@@ -34,8 +34,11 @@ _WIDEST = (1 << 16) - 1
 
 @dataclass(eq=False)
 class Unit:
-    """A piece of work: micro-ops that it needs, LOADs (and whether they read what was stored), and the rest."""
+    """A piece of work of a stage (its number): micro-ops that it needs, LOADs (and whether they read what was
+    stored), and the rest.
+    """
 
+    stage: int = 0
     uops: dict[Hashable, Words] = field(default_factory=dict)
     loads: list[tuple[Load, bool]] = field(default_factory=list)
     actions: list[Callable[[], object]] = field(default_factory=list)
@@ -277,6 +280,10 @@ class StageEmitter:
 
     def _combine(self, unit: Unit, tile: _Tile, step: Combine) -> None:
         to, source = tile.boxes[step.plane], tile.boxes[step.source]
+        if (to.rows, to.columns) == (source.rows, source.columns):
+            uops = np.array([[to.base, source.base, 0]])
+            self._alu(unit, step.op, None, Nest(uops, _ONCE, Loop(to.plane * tile.count, 1, 1)), tile.span(step.plane))
+            return
         plane = self.stage.planes[step.source - 1]
         taps = [(ky, kx) for ky in range(plane.y.kernel) for kx in range(plane.x.kernel)]
         rows = np.array([(b, ky, kx) for ky, kx in taps for b in range(tile.count)], np.int64)

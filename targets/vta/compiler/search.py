@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from optc.models.errors import InputError
 from optc.targets.vta.compiler.driver import drive
 from optc.targets.vta.compiler.emit import StageEmitter
+from optc.targets.vta.compiler.estimate import Estimator
 from optc.targets.vta.compiler.memory import Memories
 from optc.targets.vta.compiler.stages import Stage, Write
 from optc.targets.vta.compiler.stream import Stream
@@ -39,13 +41,23 @@ def alone(stage: Stage, tiling: Tiling, machine: Machine) -> int:
     return simulate(stream.finish(), machine.config, machine.timing).cycles
 
 
+TRIED = 8
+"""Tilings that the timing model looks at, the best by estimate first."""
+
+
 def best_tiling(stage: Stage, machine: Machine) -> tuple[Tiling, int]:
     """The tiling with the fewest cycles, and how many."""
-    found: list[tuple[int, Tiling]] = []
-    for tiling in tilings(stage, machine.config):
+    estimator = Estimator(stage, machine.config, machine.timing)
+    candidates = sorted(((estimator.cycles(t), n, t) for n, t in enumerate(tilings(stage, machine.config))))
+    found: list[tuple[int, int, Tiling]] = []
+    for _, number, tiling in candidates:
         try:
-            found.append((alone(stage, tiling, machine), tiling))
+            found.append((alone(stage, tiling, machine), number, tiling))
         except ValueError:
             continue
-    cycles, tiling = min(found, key=lambda f: f[0])
+        if len(found) == TRIED:
+            break
+    if not found:
+        raise InputError(f"'{stage.label}' does not fit this VTA in any tiling")
+    cycles, _, tiling = min(found)
     return tiling, cycles

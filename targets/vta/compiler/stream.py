@@ -7,7 +7,7 @@ conflict, and `tokens.py` turns that into flags. So no schedule can forget a dep
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ class Stream:
         self.config, self.timing = config, timing
         self.instructions: list[Instruction] = []
         self.modules: list[Module] = []
+        self.owner = 0
+        self.owners: list[int] = []
         self._edges: list[Edge] = []
         self._written = {m: self._table(m) for m in (Memory.INP, Memory.WGT)}
         self._read = {m: self._table(m) for m in (Memory.INP, Memory.WGT)}
@@ -90,11 +92,9 @@ class Stream:
 
     def finish(self) -> list[Instruction]:
         """All instructions with their tokens, and FINISH behind them."""
-        last = self._next()
         ends = [max((i for i, m in enumerate(self.modules) if m == o), default=-1) for o in Module]
         waits = [e for e in (ends[Module.LOAD], ends[Module.STORE]) if e >= 0]
         self._add(Finish(), Module.COMPUTE, waits)
-        del last
         return assign(self.instructions, self.modules, [(e.first, e.last) for e in self._edges])
 
     def _next(self) -> int:
@@ -140,6 +140,7 @@ class Stream:
         self._clock[module] = self._times[-1][1]
         self.instructions.append(insn)
         self.modules.append(module)
+        self.owners.append(self.owner)
         self._known.append(list(known))
         known[module] = index
         return index
@@ -154,7 +155,3 @@ class Stream:
             return 3 * insn.x_size * insn.y_size + 3 * insn.y_size + 3
         return 0
 
-
-def with_tokens(insn: Instruction, **flags: bool) -> Instruction:
-    """`insn` with some flags set."""
-    return replace(insn, **flags)

@@ -1,0 +1,454 @@
+"""Integer operations as stages; what VTA does not take gets a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optc.passes.quantize.integer.ops import (
+    AveragePool,
+    Clamped,
+    Concat,
+    Layer,
+    MaxPool,
+    Move,
+    Op,
+    Shifted,
+    Sum,
+    ToAccumulator,
+    Window,
+)
+from optc.passes.quantize.integer.sums import exponents
+from optc.passes.quantize.integer.windows import counts, output_size, padding
+from optc.passes.quantize.reference import Rounding
+from optc.passes.quantize.scales import Code
+from optc.targets.vta.compiler.linear import bias_terms, convolution, diagonal, placement
+from optc.targets.vta.compiler.requantize import (
+    Requantization,
+    clamp,
+    requantization,
+    same_plane,
+    shift_left,
+    vector,
+)
+from optc.targets.vta.compiler.stages import (
+    Accumulate,
+    Axis,
+    Channelwise,
+    Combine,
+    Immediate,
+    Plane,
+    Reset,
+    Stage,
+    Step,
+    Term,
+    Write,
+)
+from optc.targets.vta.compiler.values import Layout, image_layout, matrix_layout
+from optc.targets.vta.config import Config
+from optc.targets.vta.isa import AluOp
+
+Array = NDArray[Any]
+
+_BIAS_STEPS = 2
+"""GEMM steps that a bias may take; an ADD of a loaded vector costs two cycles, too, and the LOAD."""
+
+_HEADROOM = 6
+"""A factor of 2^6 is the largest power of two in a weight."""
+
+
+class Refused(Exception):
+    """VTA does not take an operation; the text says why."""
+
+
+@dataclass
+class Builder:
+    """Makes stages of operations. `shapes`: of every value; `kinds`: which axis of a value holds channels."""
+
+    config: Config
+    rounding: Rounding
+    shapes: Mapping[str, tuple[int, ...]]
+    layers: Mapping[str, Layer]
+    layouts: dict[str, Layout] = field(default_factory=dict)
+
+    def stage(self, op: Op) -> Stage | None:
+        """The stage of `op`; None for an accumulator, which the stage of its Sum makes. Raises `Refused`."""
+        make: dict[type[Op], Callable[[Any], Stage | None]] = {
+            Layer: self._layer,
+            Sum: self._sum,
+            MaxPool: self._max_pool,
+            AveragePool: self._average_pool,
+            Concat: self._concat,
+        }
+        if type(op) not in make:
+            raise Refused(f"VTA has no form of {type(op).__name__}")
+        return make[type(op)](op)
+
+    # What values look like
+
+    def layout(self, name: str, matrix: bool) -> Layout:
+        """The layout of a value; `Refused` where another operation needs another one."""
+        shape = self.shapes.get(name)
+        if shape is None:
+            raise Refused(f"'{name}' has free dimensions (bind those with --shape)")
+        if len(shape) > 4 or 0 in shape:
+            raise Refused(f"'{name}' has the shape {list(shape)}")
+        wanted = matrix_layout(shape) if matrix else image_layout(shape)
+        known = self.layouts.setdefault(name, wanted)
+        if known != wanted:
+            raise Refused(f"'{name}' is needed with its channels on another axis, too")
+        return known
+
+    def _like(self, names: Sequence[str]) -> bool:
+        """Whether channels are last in values that are added: as in the first that is known."""
+        for name in names:
+            if name in self.layouts:
+                return self.layouts[name] == matrix_layout(self.shapes[name])
+        return len(self.shapes.get(names[0], ())) == 3
+
+    def _blocks(self, layout: Layout) -> tuple[int, int]:
+        return layout.extent(self.config).blocks, self.config.block
+
+    # Layers
+
+    def _layer(self, op: Layer) -> Stage | None:
+        if isinstance(op.ending, ToAccumulator):
+            self._check_layer(op)
+            return None
+        if not isinstance(op.ending, Shifted):
+            raise Refused(_ENDINGS[type(op.ending).__name__])
+        out = self.layout(op.output, op.window is None)
+        term = self._linear(op)
+        needed = requantization(op.ending.bits, op.ending.target, self.rounding, op.bound, self._blocks(out))
+        bias = self._bias(op, out)
+        return self._finish(op, out, [term], bias, needed, op.ending.target, self._macs(op))
+
+    def _check_layer(self, op: Layer) -> None:
+        self._linear(op)
+
+    def _macs(self, op: Layer) -> int:
+        """Multiply-accumulates of a layer."""
+        places = int(np.prod(self.shapes[op.output])) // (op.weight.shape[0 if op.window else -1])
+        return places * op.weight.size
+
+    def _linear(self, op: Layer) -> Term:
+        """The layer without its bias."""
+        if op.weight.dtype != np.int8 and not (-128 <= op.weight.min() and op.weight.max() <= 127):
+            raise Refused("its weights are not int8")
+        source = self.layout(op.inputs[0], op.window is None)
+        self._check_code(op.code, op.inputs[0])
+        block = self.config.block
+        if op.window is None:
+            if op.weight.ndim != 2:
+                raise Refused("its weights are a stack of matrices")
+            weight = op.weight.T[:, :, None, None]
+            n, _, y, x = source.sizes
+            axes = Axis(y), Axis(x)
+        else:
+            weight = op.weight if op.weight.ndim == 4 else op.weight[:, :, None]
+            axes = self._axes(op.window, op.inputs[0])
+        index, blocks = convolution(weight, op.group, block)
+        return Term(op.inputs[0], source.extent(self.config), *axes, index, blocks)
+
+    def _axes(self, window: Window, name: str) -> tuple[Axis, Axis]:
+        """Rows and columns of a window over a value of one or two spatial axes."""
+        rank = len(window.kernel)
+        if rank > 2:
+            raise Refused(f"its window has {rank} axes")
+        sizes = self.shapes[name][2:]
+        pads = padding(window, sizes)
+        axes = [
+            Axis(size, kernel, stride, dilation, before)
+            for size, kernel, stride, dilation, (before, _) in zip(
+                sizes, window.kernel, window.strides, window.dilations, pads, strict=True
+            )
+        ]
+        return (axes[0], axes[1]) if rank == 2 else (Axis(1), axes[0])
+
+    def _check_code(self, code: Code, name: str) -> None:
+        if code.dtype != np.int8:
+            raise Refused(f"'{name}' has codes of {code.dtype}; VTA multiplies int8")
+        if code.zero_point:
+            raise Refused(f"'{name}' has the zero point {code.zero_point}; on VTA it has to be 0")
+
+    def _bias(self, op: Layer, out: Layout) -> Array:
+        """int64, one a channel of the output."""
+        channels = out.sizes[1]
+        if op.bias is None:
+            return np.zeros(channels, np.int64)
+        return np.broadcast_to(np.asarray(op.bias, np.int64).reshape(-1), channels).astype(np.int64)
+
+    # Sums
+
+    def _sum(self, op: Sum) -> Stage:
+        matrix = self._like([*op.inputs, op.output])
+        accumulators = [self.layers[n] for n in op.inputs if n in self.layers]
+        if accumulators:
+            matrix = accumulators[0].window is None
+        out = self.layout(op.output, matrix)
+        scales = [exponents(t.scale) for t in op.terms]
+        target = exponents(np.asarray(op.target.code.scale))
+        known = [s for s in scales if s is not None]
+        if target is None or len(known) < len(scales):
+            raise Refused("its scales are not powers of two")
+        finest = np.asarray(np.minimum.reduce(np.broadcast_arrays(*known)))
+        channels = out.sizes[1]
+        lefts = [_per_channel(e - finest, channels) for e in known]
+        bits = _per_channel(target - finest, channels)
+        bound = float(
+            np.max(sum(t.bound * np.ldexp(1.0, np.minimum(l, 64)) for t, l in zip(op.terms, lefts, strict=True)))
+        )
+        if bound >= 2**30:
+            raise Refused("its sum, brought to the finest scale, could overflow int32")
+        needed = requantization(_collapsed(bits), op.target, self.rounding, bound, self._blocks(out))
+        if isinstance(needed, str):
+            raise Refused(needed)
+        bias = np.zeros(channels, np.int64)
+        parts: list[tuple[Term, Array]] = []
+        macs = 0
+        for name, left in zip(op.inputs, lefts, strict=True):
+            if name in self.layers:
+                layer = self.layers[name]
+                parts.append((self._linear(layer), left))
+                bias += self._bias(layer, out) << left
+                macs += self._macs(layer)
+            else:
+                parts.append((self._identity(name, op, out), left))
+        for term, name in zip(op.terms, op.inputs, strict=True):
+            if term.zero_point:
+                raise Refused(f"'{name}' has the zero point {term.zero_point}; on VTA it has to be 0")
+        return self._accumulated(op, out, parts, bias, needed, bits, macs)
+
+    def _identity(self, name: str, op: Op, out: Layout) -> Term:
+        """A value as it is, spread over places where it has size 1."""
+        shape = self.shapes.get(name)
+        rank = len(self.shapes[op.output])
+        if shape is None or len(shape) != rank:
+            raise Refused(f"'{name}' has another rank than the sum")
+        source = self.layout(name, out == matrix_layout(out.shape))
+        n, c, y, x = source.sizes
+        if c != out.sizes[1] or n not in (1, out.sizes[0]) or (n != out.sizes[0] and self.config.batch > 1):
+            raise Refused(f"'{name}' is spread over channels or samples")
+        axes = [
+            Axis(size) if size == to else Axis(1, stride=0)
+            for size, to in zip((y, x), out.sizes[2:], strict=True)
+        ]
+        extent = source.extent(self.config)
+        index, weights = diagonal(np.asarray(1), extent.blocks, self.config.block)
+        return Term(name, extent, axes[0], axes[1], index, weights)
+
+    def _accumulated(
+        self,
+        op: Sum,
+        out: Layout,
+        parts: list[tuple[Term, Array]],
+        bias: Array,
+        needed: Requantization,
+        bits: Array,
+        macs: int,
+    ) -> Stage:
+        """Terms at their scales: by a factor in the weights, by a shift of what came before, or after the shift."""
+        now, early, late = [], [], []
+        for term, left in parts:
+            scaled = self._scaled(term, left)
+            after = left - bits
+            if scaled is not None:
+                now.append(scaled)
+            elif self.rounding == "half_up" and (after >= 0).all() and (bits > 0).all() and (
+                moved := self._scaled(term, after)
+            ):
+                late.append(moved)
+            else:
+                early.append((term, left))
+        steps: list[Step] = [Reset()]
+        if early:
+            level = min(int(left.min()) for _, left in early)
+            again = [self._scaled(term, left - level) for term, left in early]
+            if any(t is None for t in again):
+                raise Refused("the scales of what it adds lie too far apart")
+            steps += [Accumulate(tuple(t for t in again if t)), *shift_left(level)]
+        return self._finish(op, out, now, bias, needed, op.target, macs, steps, late)
+
+    def _scaled(self, term: Term, left: Array) -> Term | None:
+        """`term` times 2^left, one for each channel; None where a weight is no int8 then."""
+        if not left.any():
+            return term
+        block = self.config.block
+        lanes = np.zeros((int(term.index[:, 0].max()) + 1) * block, np.int64)
+        lanes[: left.size] = left
+        by_block = lanes.reshape(-1, block)
+        rows = by_block[term.index[:, 0]]
+        if (rows > 7).any():
+            return None
+        weights = term.weights[term.index[:, 4]].astype(np.int64) << rows[:, :, None]
+        if weights.size and (weights.min() < -128 or weights.max() > 127):
+            return None
+        if (by_block == by_block[0, 0]).all() or len(np.unique(left)) == 1:
+            same = term.weights.astype(np.int64) << int(left[0])
+            return Term(term.source, term.extent, term.y, term.x, term.index, same.astype(np.int8), term.first_block)
+        index = term.index.copy()
+        index[:, 4] = np.arange(len(index))
+        return Term(term.source, term.extent, term.y, term.x, index, weights.astype(np.int8), term.first_block)
+
+    # Pooling and moving
+
+    def _max_pool(self, op: MaxPool) -> Stage:
+        self._check_code(op.code, op.inputs[0])
+        source, out = self.layout(op.inputs[0], False), self.layout(op.output, False)
+        y, x = self._axes(op.window, op.inputs[0])
+        extent = source.extent(self.config)
+        index, weights = diagonal(np.asarray(1), extent.blocks, self.config.block)
+        rows, columns = source.sizes[2:]
+        term = Term(op.inputs[0], extent, Axis(rows), Axis(columns), index, weights)
+        steps = (
+            Reset(1),
+            Reset(),
+            Immediate(AluOp.ADD, -128),
+            Accumulate((term,), 1),
+            Combine(AluOp.MAX, 1),
+            self._write(op.output, out),
+        )
+        return Stage(self._label(op), out.extent(self.config), steps, (Plane(y, x),))
+
+    def _average_pool(self, op: AveragePool) -> Stage:
+        self._check_code(op.code, op.inputs[0])
+        source, out = self.layout(op.inputs[0], False), self.layout(op.output, False)
+        rows, columns = source.sizes[2:]
+        if op.window is None:
+            y, x = Axis(rows, rows), Axis(columns, columns)
+            count = rows * columns
+        else:
+            y, x = self._axes(op.window, op.inputs[0])
+            n = counts(op.window, self.shapes[op.inputs[0]][2:], op.count_pads)
+            if (n != n.reshape(-1)[0]).any():
+                raise Refused("its divisor varies at the border")
+            count = int(n.reshape(-1)[0])
+        bits = exponents(np.asarray(np.float64(op.target.code.scale) / np.float64(op.code.scale)))
+        if bits is None:
+            raise Refused("its scales are not powers of two")
+        taps = y.kernel * x.kernel
+        factor, shift = _mean(count, taps, int(bits), self.rounding)
+        extent = source.extent(self.config)
+        needed = requantization(
+            np.asarray(shift), op.target, "half_up", float(taps * 128 * factor), self._blocks(out)
+        )
+        high, low = _digits(factor)
+        steps: list[Step] = [Reset()]
+        terms: list[Term] = []
+        for digit in (high, low):
+            index, weights = diagonal(np.asarray(digit), extent.blocks, self.config.block, (y.kernel, x.kernel))
+            terms.append(Term(op.inputs[0], extent, y, x, index, weights))
+        if high:
+            steps += [Accumulate((terms[0],)), Immediate(AluOp.SHR, -7)]
+        return self._finish(
+            op, out, terms[1:] if low else [], np.zeros(out.sizes[1], np.int64), needed, op.target, 0, steps
+        )
+
+    def _concat(self, op: Concat) -> Stage:
+        rank = len(self.shapes[op.output])
+        matrix = self._like([*op.inputs, op.output])
+        out = self.layout(op.output, matrix)
+        if op.axis % rank != out.axes[1]:
+            raise Refused("it is not along channels")
+        terms: list[Term] = []
+        first = 0
+        for name, code in zip(op.inputs, op.codes, strict=True):
+            self._check_code(code, name)
+            if code != op.code:
+                raise Refused("its operands have different codes")
+            source = self.layout(name, matrix)
+            index, weights = placement(source.sizes[1], first, self.config.block)
+            rows, columns = source.sizes[2:]
+            terms.append(Term(name, source.extent(self.config), Axis(rows), Axis(columns), index, weights))
+            first += source.sizes[1]
+        steps = (Reset(), Accumulate(tuple(terms)), self._write(op.output, out))
+        return Stage(self._label(op), out.extent(self.config), steps)
+
+    # The end of a stage
+
+    def _finish(
+        self,
+        op: Op,
+        out: Layout,
+        terms: Sequence[Term],
+        bias: Array,
+        needed: Requantization | str,
+        target: Clamped,
+        macs: int,
+        steps: Sequence[Step] = (Reset(),),
+        late: Sequence[Term] = (),
+    ) -> Stage:
+        """Bias and rounding term, the terms, down to codes, out."""
+        if isinstance(needed, str):
+            raise Refused(needed)
+        if target.code.dtype != np.int8:
+            raise Refused(f"it writes codes of {target.code.dtype}; VTA writes int8")
+        extent = out.extent(self.config)
+        lanes = vector((bias + needed.add), extent.blocks, self.config.block).reshape(-1)
+        if np.abs(bias + needed.add).max(initial=0) >= 2**31:
+            raise Refused("its bias and rounding term overflow int32")
+        biases = bias_terms(lanes, self.config.block, _BIAS_STEPS)
+        summed: list[Step] = [Accumulate((*(biases or ()), *terms))] if biases or terms else []
+        if biases is None:
+            summed.append(Channelwise(AluOp.ADD, lanes.reshape(-1, self.config.block)))
+        ending = list(needed.steps)
+        if late:
+            at = next(i for i, s in enumerate(ending) if isinstance(s, Immediate) and s.op != AluOp.SHR)
+            ending.insert(at, Accumulate(tuple(late)))
+        planes = (same_plane(extent.rows, extent.columns),) if needed.scratch else ()
+        every = (*steps, *summed, *ending, self._write(op.output, out))
+        return Stage(self._label(op), extent, every, planes, macs)
+
+    def _write(self, name: str, out: Layout) -> Write:
+        return Write(name, out.extent(self.config))
+
+    def _label(self, op: Op) -> str:
+        return op.output
+
+
+_ENDINGS = {
+    "Scaled": "its scales are not powers of two",
+    "Biased": "its bias is no integer of the accumulator's scale",
+    "ToFloat": "its result is float",
+}
+
+
+def _per_channel(values: Array, channels: int) -> Array:
+    flat = np.asarray(values, np.int64).reshape(-1)
+    return np.broadcast_to(flat, channels).astype(np.int64)
+
+
+def _collapsed(bits: Array) -> Array:
+    return bits[:1].reshape(()) if (bits == bits[0]).all() else bits
+
+
+def _digits(factor: int) -> tuple[int, int]:
+    """`factor` as high * 2^7 + low, both int8."""
+    if factor <= 127:
+        return 0, factor
+    high = (factor + 64) >> 7
+    return high, factor - (high << 7)
+
+
+def _mean(count: int, taps: int, bits: int, rounding: Rounding) -> tuple[int, int]:
+    """A factor and a shift that give the rounding of sum / (count * 2^bits) for all sums of `taps` codes."""
+    sums = np.arange(-128 * taps, 127 * taps + 1, dtype=np.int64)
+    exact = sums / (count * 2.0**bits)
+    wanted = np.rint(exact) if rounding == "even" else np.floor(exact + 0.5)
+    for shift in range(max(bits, 0), 31):
+        factor = round(2.0 ** (shift - bits) / count)
+        if factor == 0:
+            continue
+        if factor > 127 * 128 or (128 * taps + 1) * factor + (1 << shift) >= 2**31:
+            break
+        half = (1 << shift) >> 1
+        if np.array_equal((sums * factor + half) >> shift, wanted):
+            return factor, shift
+    raise Refused(f"no multiplier and shift gives the mean of {count} exactly")
+
+
+

@@ -1,0 +1,159 @@
+"""A region: stages as one program, with everything that stands in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optc.models.errors import InputError
+from optc.targets.vta.compiler.driver import drive
+from optc.targets.vta.compiler.emit import StageEmitter, Unit
+from optc.targets.vta.compiler.linear import ONES, constant_element
+from optc.targets.vta.compiler.memory import Memories
+from optc.targets.vta.compiler.search import Machine, best_tiling
+from optc.targets.vta.compiler.stages import Extent, Stage, Write
+from optc.targets.vta.compiler.stream import Stream
+from optc.targets.vta.compiler.uops import UopMemory
+from optc.targets.vta.compiler.values import Layout
+from optc.targets.vta.config import Memory
+from optc.targets.vta.device import PAGE
+from optc.targets.vta.isa import Instruction, Load, encode
+from optc.targets.vta.program import ADDRESS_SPACE, Area
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a tensor lies: byte address and layout."""
+
+    address: int
+    layout: Layout
+
+
+@dataclass(frozen=True, eq=False)
+class RegionProgram:
+    """`instructions`: (n, 16) uint8, at `stream_address`; `constants`: written once; `end`: first free byte.
+
+    `stages`: the label of each stage; `owners`: the stage of each instruction.
+    """
+
+    instructions: NDArray[np.uint8]
+    stream_address: int
+    constants: tuple[Area, ...]
+    inputs: Mapping[str, Place]
+    outputs: Mapping[str, Place]
+    end: int
+    stages: tuple[Stage, ...]
+    owners: NDArray[np.int64]
+
+
+def compile_region(
+    stages: Sequence[Stage],
+    inputs: Mapping[str, Layout],
+    outputs: Mapping[str, Layout],
+    machine: Machine,
+    base: int = PAGE,
+) -> RegionProgram:
+    """One program of all `stages`, in their order, in memory from byte `base` on.
+
+    Raises `InputError` where it does not fit the address space.
+    """
+    config = machine.config
+    element = config.element_bytes(Memory.INP)
+    addresses, end = _plan(stages, inputs, outputs, base // element + 1, PAGE // element)
+    addresses[ONES] = base // element
+    stream = Stream(config, machine.timing, end)
+    stored = frozenset(s.target for stage in stages for s in stage.steps if isinstance(s, Write))
+    to = Memories(config, stream, UopMemory(machine.uops), addresses, stored)
+    drive(_units(stages, to, machine), to)
+    tables: dict[Memory, Array] = {
+        Memory.UOP: np.concatenate(to.uops.table) if to.uops.table else np.zeros(0, np.uint32),
+        Memory.WGT: to.weight_table(),
+        Memory.ACC: to.vector_table(),
+    }
+    at = _page(end * element)
+    constants: list[Area] = [(addresses[ONES] * element, _bytes(constant_element(config.batch, config.block)))]
+    bases: dict[Memory, int] = {}
+    for memory, table in tables.items():
+        bases[memory] = at
+        if table.size:
+            constants.append((at, _bytes(table)))
+        at = _page(at + table.nbytes)
+    instructions = [_moved(i, bases, config.element_bytes) for i in stream.finish()]
+    encoded = encode(instructions, config)
+    if at + encoded.nbytes > ADDRESS_SPACE:
+        raise InputError(f"the program needs {at + encoded.nbytes:,} bytes of memory, VTA addresses 4 GiB")
+    return RegionProgram(
+        encoded,
+        at,
+        tuple(constants),
+        {n: Place(addresses[n] * element, l) for n, l in inputs.items()},
+        {n: Place(addresses[n] * element, l) for n, l in outputs.items()},
+        _page(at + encoded.nbytes),
+        tuple(stages),
+        np.array(stream.owners),
+    )
+
+
+def _units(stages: Sequence[Stage], to: Memories, machine: Machine) -> Any:
+    for number, stage in enumerate(stages):
+        tiling, _ = best_tiling(stage, machine)
+        for unit in StageEmitter(stage, tiling, to).units():
+            unit.stage = number
+            yield unit
+
+
+def _plan(
+    stages: Sequence[Stage], inputs: Mapping[str, Layout], outputs: Mapping[str, Layout], first: int, page: int
+) -> tuple[dict[str, int], int]:
+    """The first element of each tensor, and the end: tensors share memory where their lives do not meet."""
+    lives: dict[str, list[int]] = {}
+    sizes: dict[str, Extent] = {}
+    for number, stage in enumerate(stages):
+        for name, extent in [
+            *((t.source, t.extent) for t in stage.terms if t.source != ONES),
+            *((s.target, s.extent) for s in stage.steps if isinstance(s, Write)),
+        ]:
+            lives.setdefault(name, [number, number])[1] = number
+            sizes[name] = extent
+    for name in inputs:
+        lives[name][0] = -1
+    for name in outputs:
+        lives[name][1] = len(stages)
+    placed: dict[str, tuple[int, int]] = {}
+    start = -(-first // page) * page
+    for name in sorted(lives, key=lambda n: (-sizes[n].elements, n)):
+        taken = sorted(
+            placed[o] for o in placed if lives[o][0] <= lives[name][1] and lives[name][0] <= lives[o][1]
+        )
+        at = start
+        for low, high in taken:
+            if at + sizes[name].elements <= low:
+                break
+            at = max(at, -(-high // page) * page)
+        placed[name] = (at, at + sizes[name].elements)
+    end = max((high for _, high in placed.values()), default=start)
+    return {n: low for n, (low, _) in placed.items()}, end
+
+
+def _page(address: int) -> int:
+    return -(-address // PAGE) * PAGE
+
+
+def _bytes(array: Array) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _moved(insn: Instruction, bases: Mapping[Memory, int], size: Any) -> Instruction:
+    """A LOAD from a table at the address that the table has got."""
+    if isinstance(insn, Load) and insn.x_size and insn.memory in bases:
+        return replace(insn, dram=insn.dram + bases[insn.memory] // size(insn.memory))
+    return insn
+
+
+__all__ = ["Place", "RegionProgram", "Unit", "compile_region"]

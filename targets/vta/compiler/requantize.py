@@ -1,0 +1,122 @@
+"""From sums in ACC to codes: ALU steps for shifts, rounding and clamping (docs/semantics.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optc.passes.quantize.integer.ops import Clamped
+from optc.passes.quantize.reference import SURE_TO_SATURATE, Rounding
+from optc.targets.vta.compiler.stages import Channelwise, Combine, Immediate, Plane, Reset, Step
+from optc.targets.vta.isa import AluOp
+
+Array = NDArray[Any]
+
+_MOST = 15
+"""The largest shift to the right of one instruction."""
+
+_LEFT_MOST = 16
+
+
+@dataclass(frozen=True)
+class Requantization:
+    """What brings a sum to codes: `add`, int64 for each channel or one for all, before `steps`."""
+
+    add: Array
+    steps: tuple[Step, ...]
+    scratch: bool = False
+
+
+def requantization(
+    bits: Array, target: Clamped, rounding: Rounding, bound: float, lanes: tuple[int, int]
+) -> Requantization | str:
+    """Down by `bits` (one, or one a channel), rounded, moved by the zero point and clamped; or why not.
+
+    `bound`: no |sum| is larger; `lanes`: (blocks, BLOCK) of the output.
+    """
+    bits = np.asarray(bits, np.int64)
+    if bits.size == 1 or (bits == bits.reshape(-1)[0]).all():
+        return _uniform(int(bits.reshape(-1)[0]), target, rounding, bound)
+    if rounding == "even":
+        return "a shift for each channel with rounding to even"
+    if bits.min() < 0 or bits.max() > 2 * _MOST:
+        return f"its shifts of {bits.min()} to {bits.max()} bits, one a channel, are beyond 0 to {2 * _MOST}"
+    half = np.where(bits > 0, np.int64(1) << np.maximum(bits - 1, 0), 0)
+    low = max(0, int(bits.max()) - _MOST)
+    if bits.min() < low:
+        return f"its shifts differ by more than {_MOST} bits between channels"
+    first = shift_right(low)
+    return Requantization(half, (*first, Channelwise(AluOp.SHR, vector(bits - low, *lanes)), *clamp(target)))
+
+
+def _uniform(bits: int, target: Clamped, rounding: Rounding, bound: float) -> Requantization | str:
+    if bits > 2 * _MOST:
+        return f"it shifts by {bits} bits, VTA by {2 * _MOST} at most"
+    if bits <= 0:
+        steps: list[Step] = []
+        if bound * 2.0**-bits >= 2**31:
+            steps += [Immediate(AluOp.MIN, SURE_TO_SATURATE), Immediate(AluOp.MAX, -SURE_TO_SATURATE)]
+        left = min(-bits, 16)
+        if left:
+            steps.append(Immediate(AluOp.SHR, -left))
+        return Requantization(np.zeros((), np.int64), (*steps, *clamp(target)))
+    half = np.asarray(1 << (bits - 1), np.int64)
+    ties = _to_even(bits) if rounding == "even" else ()
+    return Requantization(half, (*ties, *shift_right(bits), *clamp(target)), scratch=bool(ties))
+
+
+def shift_right(bits: int) -> list[Step]:
+    """Down by `bits`, cut off."""
+    steps: list[Step] = []
+    while bits > 0:
+        now = min(bits, _MOST)
+        steps.append(Immediate(AluOp.SHR, now))
+        bits -= now
+    return steps
+
+
+def shift_left(bits: int) -> list[Step]:
+    """Up by `bits`."""
+    steps: list[Step] = []
+    while bits > 0:
+        now = min(bits, _LEFT_MOST)
+        steps.append(Immediate(AluOp.SHR, -now))
+        bits -= now
+    return steps
+
+
+def _to_even(bits: int) -> tuple[Step, ...]:
+    """One less where sum + half, shifted, is odd: only a tie becomes another number by that.
+
+    Plane 1 takes bit `bits` of the sum to the sign, then -1 where it is set.
+    """
+    up = [Immediate(s.op, s.value, 1) for s in shift_left(31 - bits) if isinstance(s, Immediate)]
+    copy = (Reset(1), Combine(AluOp.ADD, 0, 1))
+    sign = (Immediate(AluOp.MIN, 0, 1), Immediate(AluOp.MAX, -1, 1))
+    return (*copy, *up, *sign, Combine(AluOp.ADD, 1, 0))
+
+
+def clamp(target: Clamped) -> list[Step]:
+    """Move by the zero point, and clamp."""
+    moved: list[Step] = []
+    if target.code.zero_point:
+        moved.append(Immediate(AluOp.ADD, target.code.zero_point))
+    return [*moved, Immediate(AluOp.MAX, target.low), Immediate(AluOp.MIN, target.high)]
+
+
+def same_plane(rows: int, columns: int) -> Plane:
+    """A plane as large as the tile."""
+    from optc.targets.vta.compiler.stages import Axis
+
+    return Plane(Axis(rows), Axis(columns))
+
+
+def vector(values: Array, blocks: int, block: int) -> NDArray[np.int32]:
+    """One value a channel as ACC elements, int32 (blocks, BLOCK); zeros fill up."""
+    lanes = np.zeros(blocks * block, np.int32)
+    flat = np.asarray(values).reshape(-1)
+    lanes[: flat.size] = flat
+    return lanes.reshape(blocks, block)

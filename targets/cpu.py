@@ -86,6 +86,16 @@ def _compile(module: Any, level: str) -> Any:
     return build(module, tvm.target.Target(options), [dlight.ApplyDefaultSchedule(CpuSchedule())])
 
 
+def compile_native(module: Any) -> Any:
+    """Compile a Relax module for this machine's processor."""
+    return _compile(module, native_level())
+
+
+def native_program() -> dict[str, str]:
+    """What a manifest says of code for this machine: machine and processor level."""
+    return {"machine": platform.machine(), "mcpu": native_level()}
+
+
 def processor_flags() -> frozenset[str]:
     """The instruction sets of this machine, as /proc/cpuinfo names them."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -32,3 +32,6 @@ CPU_CORE = Roofline("one AVX-512 core at 2.5 GHz", macs=80e9, bytes=10e9)
 
 A100 = Roofline("an A100", macs=9.75e12, bytes=1555e9)
 """19.5 TFLOP/s in float32 and 1555 GB/s (NVIDIA A100 data sheet)."""
+
+VTA_PYNQ = Roofline("VTA at 100 MHz", macs=25.6e9, bytes=0.8e9)
+"""256 multiply-adds and a word of 8 bytes a cycle."""

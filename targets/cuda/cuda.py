@@ -14,7 +14,7 @@ from optc.passes.base import Pass
 from optc.passes.cost import Cost
 from optc.targets.artifact import Artifact
 from optc.targets.base import Runner
-from optc.targets.cpu import check_processor, native_level
+from optc.targets.cpu import check_processor, native_level, native_program
 from optc.targets.cuda import kernels, nvrtc
 from optc.targets.lowering import vm
 from optc.targets.lowering.lower import lower
@@ -86,13 +86,6 @@ class Cuda:
         module = kernels.load(artifact.folder, self.arch, capability) if program["kernels"] else None
         specs = (manifest["inputs"], manifest["outputs"])
         return vm.Program(artifact.folder, specs, program["islands"], "cuda", module)
-
-
-def native_program() -> dict[str, str]:
-    """What the manifest says of the host code: machine and processor level."""
-    import platform
-
-    return {"machine": platform.machine(), "mcpu": native_level()}
 
 
 def _device_module(executable: Any) -> Any:

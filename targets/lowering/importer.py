@@ -1,8 +1,8 @@
-"""ONNX to Relax by TVM's importer, with islands in place of what it refuses. Imports TVM: load it late."""
+"""ONNX to Relax by TVM's importer, with calls in place of islands and regions. Imports TVM: load it late."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ from optc.targets.lowering.graph import Graph, Type
 from optc.targets.lowering.integer.emit import emit
 from optc.targets.lowering.integer.plan import IntegerPlan
 from optc.targets.lowering.islands import Island, schedule
+from optc.targets.lowering.offload import Region
 from optc.targets.lowering.stable import order_free_dimensions
 
 _TAKE_SHAPES = frozenset(
@@ -29,15 +30,20 @@ _TAKE_SHAPES = frozenset(
 
 
 def import_graph(
-    graph: Graph, islands: Sequence[Island], names: Sequence[str], integers: IntegerPlan | None = None
+    graph: Graph,
+    islands: Sequence[Island],
+    names: Sequence[str],
+    integers: IntegerPlan | None = None,
+    regions: Sequence[Region] = (),
 ) -> tuple[Any, dict[int, str]]:
     """The graph as a Relax module with the function `main`, and what the importer refused.
 
-    `names`: of the packed function that runs each island; `integers`: what is lowered to integers. Returns
-    the module, which is of use only if nothing was refused, and node index to the reason of the refusal.
+    `names`: of the packed function that runs each island; `integers`: what is lowered to integers;
+    `regions`: which of that an accelerator does. Returns the module, which is of use only if nothing was
+    refused, and node index to the reason of the refusal.
     """
     order_free_dimensions()
-    importer = _Importer(graph, islands, names, integers)
+    importer = _Importer(graph, dict(zip(names, islands, strict=True)), integers, regions)
     module = importer.from_onnx(graph.proto.graph, _opset(graph.proto))
     return module, importer.refused
 
@@ -50,13 +56,18 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     """TVM's importer, node by node: a node that fails is noted and stood in for, so that all are tried."""
 
     def __init__(
-        self, graph: Graph, islands: Sequence[Island], names: Sequence[str], integers: IntegerPlan | None
+        self,
+        graph: Graph,
+        islands: Mapping[str, Island],
+        integers: IntegerPlan | None,
+        regions: Sequence[Region],
     ) -> None:
         self.source = graph
         self.integers = integers or IntegerPlan({}, frozenset(), frozenset(), {}, "even")
         self.refused: dict[int, str] = {}
-        self.names = {island.nodes: name for island, name in zip(islands, names, strict=True)}
-        self.order = schedule(graph, islands)
+        self.names = {island.nodes: name for name, island in islands.items()}
+        units: list[Island | Region] = [*islands.values(), *regions]
+        self.order = schedule(graph, units)
         self.symbols = {name: tirx.Var(_identifier(name), "int64") for name in sorted(graph.symbols)}
         shapes = {n: self._shape_of(graph.types[n]) for n in graph.inputs if n in graph.types}
         super().__init__(shapes, None)
@@ -75,7 +86,10 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     def _construct_nodes(self, graph: onnx.GraphProto) -> None:
         for item in self.order:
             if isinstance(item, Island):
-                self._emit_island(item, self.names[item.nodes])
+                self._emit_call(item, self.names[item.nodes])
+                continue
+            if isinstance(item, Region):
+                self._emit_call(item, item.name)
                 continue
             node, op = self.source.nodes[item], self.integers.ops.get(item)
             if item not in self.integers.replaced:
@@ -150,7 +164,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             return relax.const(np.array([int(v) for v in value.values], np.int64), "int64")
         return self.bb.emit(relax.op.shape_to_tensor(value))
 
-    def _emit_island(self, island: Island, name: str) -> None:
+    def _emit_call(self, island: Island | Region, name: str) -> None:
         inputs = [self.bb.emit(self._tensor(self._nodes[n])) for n in island.inputs]
         types = [self._relax_type(n) for n in island.outputs]
         call = self.bb.emit(

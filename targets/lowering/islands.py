@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import onnx
 
@@ -158,26 +159,42 @@ def _island(graph: Graph, nodes: list[int]) -> Island:
     return Island(tuple(nodes), tuple(inputs), tuple(outputs))
 
 
-def schedule(graph: Graph, islands: Sequence[Island]) -> list[int | Island]:
-    """The islands and the other nodes (by index), each after all that it depends on."""
-    unit: dict[int, int | Island] = {i: island for island in islands for i in island.nodes}
+class Unit(Protocol):
+    """Nodes that are run together, and what they read from outside; an `Island` is one."""
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Indices into `Graph.nodes`."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The values that it reads."""
+
+
+UnitT = TypeVar("UnitT", bound=Unit)
+
+
+def schedule(graph: Graph, units: Sequence[UnitT]) -> list[int | UnitT]:
+    """The units and the other nodes (by index), each after all that it depends on."""
+    unit: dict[int, UnitT] = {i: u for u in units for i in u.nodes}
     producer = {o: i for i, node in enumerate(graph.nodes) for o in node.output if o}
     done: set[int] = set()
-    order: list[int | Island] = []
+    order: list[int | UnitT] = []
     stack = list(range(len(graph.nodes) - 1, -1, -1))
     while stack:
         index = stack[-1]
         if index in done:
             stack.pop()
             continue
-        item = unit.get(index, index)
-        members = item.nodes if isinstance(item, Island) else (item,)
-        before = {producer[n] for i in members for n in uses(graph.nodes[i]) if n in producer}
+        whole = unit.get(index)
+        members = (index,) if whole is None else whole.nodes
+        read = uses(graph.nodes[index]) if whole is None else whole.inputs
+        before = {producer[n] for n in read if n in producer}
         missing = sorted(before - done - set(members), reverse=True)
         if missing:
             stack.extend(missing)
         else:
-            order.append(item)
+            order.append(index if whole is None else whole)
             done.update(members)
     return order
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import onnx
+
 from optc.models import storage
 from optc.models.errors import OptcError
 from optc.models.model import Model
@@ -16,9 +18,12 @@ from optc.targets.lowering.graph import Graph
 from optc.targets.lowering.integer.plan import IntegerPlan, Integers
 from optc.targets.lowering.islands import Island, WholeGraphError, cut, plan
 from optc.targets.lowering.known_bad import refusals
+from optc.targets.lowering.offload import Offload, Offloader, Region, offload
 from optc.targets.lowering.quiet import quiet
 
 ISLAND = "island"
+HOST = "host"
+"""Where TVM's code runs beside an accelerator."""
 
 Compile = Callable[[Any], Any]
 """Takes a Relax module (`tvm.IRModule`), returns an executable."""
@@ -35,10 +40,13 @@ class Lowered:
     executable: Any
     islands: Mapping[str, Model]
     placement: tuple[Placement, ...]
+    regions: tuple[Region, ...] = ()
 
 
-def lower(model: Model, target: str, compile: Compile) -> Lowered:
+def lower(model: Model, target: str, compile: Compile, offloader: Offloader | None = None) -> Lowered:
     """Import and compile `model`; nodes that TVM refuses at either step become islands.
+
+    `offloader`: what takes integer operations off TVM; `target` is then its name.
 
     Raises `InputError` where a node is of an unknown domain, or where neither TVM nor ONNX Runtime takes the
     model.
@@ -46,14 +54,14 @@ def lower(model: Model, target: str, compile: Compile) -> Lowered:
     graph = Graph(model)
     try:
         with quiet():
-            return _lower(graph, target, compile)
+            return _lower(graph, target, compile, offloader)
     except WholeGraphError as error:
         Session(model)  # raises InputError where ONNX Runtime refuses it too
         reason = f"the whole graph is one island: {error}"
         return Lowered(None, {}, _placement(graph, dict.fromkeys(range(len(graph.nodes)), reason), target))
 
 
-def _lower(graph: Graph, target: str, compile: Compile) -> Lowered:
+def _lower(graph: Graph, target: str, compile: Compile, offloader: Offloader | None) -> Lowered:
     from optc.targets.lowering.importer import import_graph
     from optc.targets.lowering.isolate import failing_nodes
 
@@ -68,9 +76,15 @@ def _lower(graph: Graph, target: str, compile: Compile) -> Lowered:
             raise WholeGraphError("; ".join(sorted(set(reasons.values()))[:3]) or "it has no nodes")
         models = {island_name(m): m for m in (_cut(graph, i) for i in islands)}
         try:
-            module, more = import_graph(graph, islands, list(models), lowered)
+            taken = offload(graph, islands, lowered, offloader) if offloader else None
+            regions = taken.regions if taken else ()
+            module, more = import_graph(graph, islands, list(models), lowered, regions)
             if not more:
-                return Lowered(compile(module), models, _placement(graph, reasons, target, lowered))
+                placement = _placement(graph, reasons, target, lowered, taken)
+                result = Lowered(compile(module), models, placement, regions)
+                for region in regions:
+                    offloader.compile(region)  # type: ignore[union-attr]
+                return result
         except (OptcError, AttributeError, NameError, ImportError):
             raise  # not TVM's complaint about the model, but a fault to be seen
         except Exception as error:
@@ -118,13 +132,34 @@ def island_name(model: Model) -> str:
 
 
 def _placement(
-    graph: Graph, reasons: Mapping[int, str], target: str, integers: IntegerPlan | None = None
+    graph: Graph,
+    reasons: Mapping[int, str],
+    target: str,
+    integers: IntegerPlan | None = None,
+    taken: Offload | None = None,
 ) -> tuple[Placement, ...]:
     covered: frozenset[int] = integers.covered if integers else frozenset()
     floats: Mapping[int, str] = integers.floats if integers else {}
-    return tuple(
-        Placement(
-            n.name, n.op_type, ISLAND if i in reasons else target, reasons.get(i), i in covered, floats.get(i)
-        )
-        for i, n in enumerate(graph.nodes)
-    )
+    hosted = _hosted(graph, integers, taken) if integers and taken else {}
+
+    def place(index: int, node: onnx.NodeProto) -> Placement:
+        where, reason = target, reasons.get(index)
+        if index in reasons:
+            where = ISLAND
+        elif taken and (integers is None or index not in covered or index in hosted):
+            where, reason = HOST, hosted.get(index) or floats.get(index) or "it computes in float"
+        return Placement(node.name, node.op_type, where, reason, index in covered, floats.get(index))
+
+    return tuple(place(i, n) for i, n in enumerate(graph.nodes))
+
+
+def _hosted(graph: Graph, integers: IntegerPlan, taken: Offload) -> dict[int, str]:
+    """The nodes of integer operations that are in no region, and why."""
+    index = {o: i for i, node in enumerate(graph.nodes) for o in node.output if o}
+    inside = {op.output for region in taken.regions for op in region.ops}
+    return {
+        index[n]: taken.reasons.get(op.output, "")
+        for op in integers.ops.values()
+        if op.output not in inside
+        for n in op.nodes
+    }

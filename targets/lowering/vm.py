@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -79,11 +80,12 @@ class Program:
         islands: Mapping[str, str],
         device: str = "cpu",
         device_module: Any = None,
+        functions: Mapping[str, Callable[..., None]] = MappingProxyType({}),
     ) -> None:
         """Load the files of `folder` for `device` ("cpu" or "cuda").
 
         `specs`: of the inputs and outputs; `islands`: island file by packed function; `device_module`: the
-        compiled kernels of a GPU, imported into the program.
+        compiled kernels of a GPU, imported into the program; `functions`: other packed functions by name.
         """
         import tvm
         import tvm_ffi
@@ -91,6 +93,8 @@ class Program:
 
         self._inputs, self._outputs = specs
         self._device = tvm.device(device)
+        for name, function in functions.items():
+            tvm_ffi.register_global_func(name, function, override=True)
         for name, file in islands.items():
             tvm_ffi.register_global_func(name, _island(Session(Model.load(folder / file))), override=True)
         load = tvm_ffi.get_global_func

@@ -15,7 +15,6 @@ from optc.passes.quantize.integer.ops import (
     Concat,
     Layer,
     MaxPool,
-    Move,
     Op,
     Shifted,
     Sum,
@@ -23,13 +22,12 @@ from optc.passes.quantize.integer.ops import (
     Window,
 )
 from optc.passes.quantize.integer.sums import exponents
-from optc.passes.quantize.integer.windows import counts, output_size, padding
-from optc.passes.quantize.reference import Rounding
+from optc.passes.quantize.integer.windows import counts, padding
+from optc.passes.quantize.reference import Rounding, rounded
 from optc.passes.quantize.scales import Code
 from optc.targets.vta.compiler.linear import bias_terms, convolution, diagonal, placement
 from optc.targets.vta.compiler.requantize import (
     Requantization,
-    clamp,
     requantization,
     same_plane,
     shift_left,
@@ -59,6 +57,10 @@ _BIAS_STEPS = 2
 
 _HEADROOM = 6
 """A factor of 2^6 is the largest power of two in a weight."""
+
+
+_LARGEST_FACTOR = 127 * 128
+"""Of a mean: two digits that are weights."""
 
 
 class Refused(Exception):
@@ -132,12 +134,12 @@ class Builder:
 
     def _macs(self, op: Layer) -> int:
         """Multiply-accumulates of a layer."""
-        places = int(np.prod(self.shapes[op.output])) // (op.weight.shape[0 if op.window else -1])
-        return places * op.weight.size
+        places = int(np.prod(self.shapes[op.output])) // int(op.weight.shape[0 if op.window else -1])
+        return places * int(op.weight.size)
 
     def _linear(self, op: Layer) -> Term:
         """The layer without its bias."""
-        if op.weight.dtype != np.int8 and not (-128 <= op.weight.min() and op.weight.max() <= 127):
+        if op.weight.dtype != np.int8 and not (op.weight.min() >= -128 and op.weight.max() <= 127):
             raise Refused("its weights are not int8")
         source = self.layout(op.inputs[0], op.window is None)
         self._check_code(op.code, op.inputs[0])
@@ -200,7 +202,12 @@ class Builder:
         lefts = [_per_channel(e - finest, channels) for e in known]
         bits = _per_channel(target - finest, channels)
         bound = float(
-            np.max(sum(t.bound * np.ldexp(1.0, np.minimum(l, 64)) for t, l in zip(op.terms, lefts, strict=True)))
+            np.max(
+                sum(
+                    t.bound * np.ldexp(1.0, np.minimum(left, 64))
+                    for t, left in zip(op.terms, lefts, strict=True)
+                )
+            )
         )
         if bound >= 2**30:
             raise Refused("its sum, brought to the finest scale, could overflow int32")
@@ -251,15 +258,18 @@ class Builder:
         bits: Array,
         macs: int,
     ) -> Stage:
-        """Terms at their scales: by a factor in the weights, by a shift of what came before, or after the shift."""
+        """Terms at their scales: by a factor in the weights, by a shift of what came before, or late."""
         now, early, late = [], [], []
         for term, left in parts:
             scaled = self._scaled(term, left)
             after = left - bits
             if scaled is not None:
                 now.append(scaled)
-            elif self.rounding == "half_up" and (after >= 0).all() and (bits > 0).all() and (
-                moved := self._scaled(term, after)
+            elif (
+                self.rounding == "half_up"
+                and (after >= 0).all()
+                and (bits > 0).all()
+                and (moved := self._scaled(term, after))
             ):
                 late.append(moved)
             else:
@@ -289,10 +299,14 @@ class Builder:
             return None
         if (by_block == by_block[0, 0]).all() or len(np.unique(left)) == 1:
             same = term.weights.astype(np.int64) << int(left[0])
-            return Term(term.source, term.extent, term.y, term.x, term.index, same.astype(np.int8), term.first_block)
+            return Term(
+                term.source, term.extent, term.y, term.x, term.index, same.astype(np.int8), term.first_block
+            )
         index = term.index.copy()
         index[:, 4] = np.arange(len(index))
-        return Term(term.source, term.extent, term.y, term.x, index, weights.astype(np.int8), term.first_block)
+        return Term(
+            term.source, term.extent, term.y, term.x, index, weights.astype(np.int8), term.first_block
+        )
 
     # Pooling and moving
 
@@ -331,7 +345,7 @@ class Builder:
         if bits is None:
             raise Refused("its scales are not powers of two")
         taps = y.kernel * x.kernel
-        factor, shift = _mean(count, taps, int(bits), self.rounding)
+        factor, shift = _mean(count, taps, int(bits), op.target, self.rounding)
         extent = source.extent(self.config)
         needed = requantization(
             np.asarray(shift), op.target, "half_up", float(taps * 128 * factor), self._blocks(out)
@@ -340,7 +354,9 @@ class Builder:
         steps: list[Step] = [Reset()]
         terms: list[Term] = []
         for digit in (high, low):
-            index, weights = diagonal(np.asarray(digit), extent.blocks, self.config.block, (y.kernel, x.kernel))
+            index, weights = diagonal(
+                np.asarray(digit), extent.blocks, self.config.block, (y.kernel, x.kernel)
+            )
             terms.append(Term(op.inputs[0], extent, y, x, index, weights))
         if high:
             steps += [Accumulate((terms[0],)), Immediate(AluOp.SHR, -7)]
@@ -434,21 +450,17 @@ def _digits(factor: int) -> tuple[int, int]:
     return high, factor - (high << 7)
 
 
-def _mean(count: int, taps: int, bits: int, rounding: Rounding) -> tuple[int, int]:
-    """A factor and a shift that give the rounding of sum / (count * 2^bits) for all sums of `taps` codes."""
+def _mean(count: int, taps: int, bits: int, target: Clamped, rounding: Rounding) -> tuple[int, int]:
+    """A factor and a shift that give the codes of sum / (count * 2^bits) for all sums of `taps` codes."""
     sums = np.arange(-128 * taps, 127 * taps + 1, dtype=np.int64)
-    exact = sums / (count * 2.0**bits)
-    wanted = np.rint(exact) if rounding == "even" else np.floor(exact + 0.5)
-    for shift in range(max(bits, 0), 31):
+    wanted = np.clip(rounded(sums / (count * 2.0**bits), rounding), target.low, target.high)
+    for shift in range(max(bits, 1), 31):
         factor = round(2.0 ** (shift - bits) / count)
         if factor == 0:
             continue
-        if factor > 127 * 128 or (128 * taps + 1) * factor + (1 << shift) >= 2**31:
+        if factor > _LARGEST_FACTOR or (128 * taps + 1) * factor + (1 << shift) >= 2**31:
             break
-        half = (1 << shift) >> 1
-        if np.array_equal((sums * factor + half) >> shift, wanted):
+        got = (sums * factor + (1 << (shift - 1))) >> shift
+        if np.array_equal(np.clip(got, target.low, target.high), wanted):
             return factor, shift
     raise Refused(f"no multiplier and shift gives the mean of {count} exactly")
-
-
-

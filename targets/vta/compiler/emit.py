@@ -15,7 +15,6 @@ from optc.targets.vta.compiler.stages import (
     Axis,
     Channelwise,
     Combine,
-    Immediate,
     Reset,
     Run,
     Stage,
@@ -114,7 +113,7 @@ class StageEmitter:
         yield unit
 
     def _steps(self) -> Iterator[tuple[_Tile, Step]]:
-        """The steps of all tiles: what follows a tile's first Write comes after the next tile's first sums."""
+        """All steps; what follows a tile's first Write comes after the next tile's first sums."""
         writes = [i for i, s in enumerate(self.stage.steps) if isinstance(s, Write)]
         head, tail = self.stage.steps[: writes[0] + 1], self.stage.steps[writes[0] + 1 :]
         first = next(i for i, s in enumerate(head) if isinstance(s, Accumulate))
@@ -171,7 +170,9 @@ class StageEmitter:
         image = min(tile.image, term.extent.images - 1)
         inp, there = self._inputs[number].take((image, int(chosen[0]), int(chosen[-1]), y, x))
         if not there:
-            unit.loads += [(l, term.source in self.to.stored) for l in self._input(term, image, chosen, y, x, inp)]
+            unit.loads += [
+                (load, term.source in self.to.stored) for load in self._input(term, image, chosen, y, x, inp)
+            ]
         weights = self._chosen_weights(term, tile.blocks, chosen)
         key = (number, tile.blocks, int(chosen[0]), int(chosen[-1]))
         wgt, there = self._weights[number].take(key)
@@ -180,7 +181,10 @@ class StageEmitter:
             if at is None:
                 at = self._packed[key] = self.to.add_weights(term, weights)
             unit.loads.insert(0, (Load(Memory.WGT, wgt, at, 1, len(weights), len(weights)), False))
-        reads = [(Memory.INP, (inp, inp + len(chosen) * y[1] * x[1])), (Memory.WGT, (wgt, wgt + len(weights)))]
+        reads = [
+            (Memory.INP, (inp, inp + len(chosen) * y[1] * x[1])),
+            (Memory.WGT, (wgt, wgt + len(weights))),
+        ]
         acc = tile.span(plane)
         for index, nest in enumerate(self._pattern(number, term, tile, plane, chosen, y, x)):
             name = (id(self), *self._name(number, tile, plane, chosen), index, box.base, inp, wgt)
@@ -241,7 +245,11 @@ class StageEmitter:
         first = base + (term.first_block + int(chosen[0])) * extent.plane + corner
         whole = (x[1] == extent.columns and skip == 1) or y[1] == 1
         length = y[1] * x[1]
-        if whole and len(chosen) == chosen[-1] - chosen[0] + 1 and (extent.plane <= _WIDEST or len(chosen) == 1):
+        if (
+            whole
+            and len(chosen) == chosen[-1] - chosen[0] + 1
+            and (extent.plane <= _WIDEST or len(chosen) == 1)
+        ):
             yield Load(Memory.INP, inp, first, len(chosen), length, min(extent.plane, _WIDEST))
             return
         for number, block in enumerate(chosen):
@@ -271,7 +279,9 @@ class StageEmitter:
             return
         src = 0 if isinstance(step, Reset) else box.base
         every = acc[1] - acc[0]
-        nest = Nest(np.array([[box.base, src, 0]]), _ONCE, Loop(every, 1, 0 if isinstance(step, Reset) else 1))
+        nest = Nest(
+            np.array([[box.base, src, 0]]), _ONCE, Loop(every, 1, 0 if isinstance(step, Reset) else 1)
+        )
         if isinstance(step, Reset):
             name = self._ask(unit, nest)
             unit.actions.append(partial(self._gemm, name, nest, acc, [], reset=True))
@@ -282,7 +292,13 @@ class StageEmitter:
         to, source = tile.boxes[step.plane], tile.boxes[step.source]
         if (to.rows, to.columns) == (source.rows, source.columns):
             uops = np.array([[to.base, source.base, 0]])
-            self._alu(unit, step.op, None, Nest(uops, _ONCE, Loop(to.plane * tile.count, 1, 1)), tile.span(step.plane))
+            self._alu(
+                unit,
+                step.op,
+                None,
+                Nest(uops, _ONCE, Loop(to.plane * tile.count, 1, 1)),
+                tile.span(step.plane),
+            )
             return
         plane = self.stage.planes[step.source - 1]
         taps = [(ky, kx) for ky in range(plane.y.kernel) for kx in range(plane.x.kernel)]
@@ -324,7 +340,12 @@ class StageEmitter:
         self.to.stream.compute(alu, [acc])
 
     def _gemm(
-        self, name: Hashable, nest: Nest, acc: Range, reads: Sequence[tuple[Memory, Range]], reset: bool = False
+        self,
+        name: Hashable,
+        nest: Nest,
+        acc: Range,
+        reads: Sequence[tuple[Memory, Range]],
+        reset: bool = False,
     ) -> None:
         at = self.to.uops.place(name)
         outer, inner = nest.outer, nest.inner
@@ -371,7 +392,7 @@ def _relative(axis: Axis, tap: int, outputs: Range) -> Hashable:
     """What a tap does for `outputs`, but for where they and what they read begin."""
     run = axis.run(tap, *outputs)
     first = axis.span(*outputs)[0]
-    return run and (run.first - outputs[0], run.count, run.source - first)
+    return run and (run.first - outputs[0], run.number, run.source - first)
 
 
 def _windowed(
@@ -401,7 +422,7 @@ def _windowed(
         dst = (r.first - rows[0]) * dst_width + c.first - columns[0]
         src = (r.source - origin[0]) // skip * src_width + c.source - origin[1]
         offsets.append((dst, src, 0))
-        groups.setdefault((r.count, c.count, *_steps(r, c)), []).append(item)
+        groups.setdefault((r.number, c.number, *_steps(r, c)), []).append(item)
     moved = relative + np.array(offsets, np.int64).reshape(-1, 3)
     found: list[Nest] = []
     for (height, width, *_), items in groups.items():
@@ -416,4 +437,4 @@ def _steps(row: Run, column: Run) -> tuple[int, int]:
 
 
 def _an_example(runs: Sequence[Run | None], count: int) -> Run:
-    return next(r for r in runs if r is not None and r.count == count)
+    return next(r for r in runs if r is not None and r.number == count)

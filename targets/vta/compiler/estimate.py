@@ -7,7 +7,7 @@ import math
 from optc.targets.vta.compiler.stages import Accumulate, Channelwise, Combine, Stage, Term, Write
 from optc.targets.vta.compiler.tiling import Cuts, Tiling, of_blocks, parts_of
 from optc.targets.vta.config import Config, Memory
-from optc.targets.vta.timing import Timing, WORD_BYTES
+from optc.targets.vta.timing import WORD_BYTES, Timing
 
 
 def floor(stage: Stage) -> int:
@@ -22,14 +22,17 @@ def floor(stage: Stage) -> int:
 
 def term_steps(stage: Stage, term: Term) -> int:
     """GEMM steps of a term over the whole output."""
-    plane = next(s.plane for s in stage.steps if isinstance(s, Accumulate) and any(t is term for t in s.terms))
+    plane = next(
+        s.plane for s in stage.steps if isinstance(s, Accumulate) and any(t is term for t in s.terms)
+    )
     rows, columns = stage.extent.rows, stage.extent.columns
     if plane:
         described = stage.planes[plane - 1]
         rows, columns = described.y.size, described.x.size
-    by_row = [(r.count if (r := term.y.run(k, 0, rows)) else 0) for k in range(term.y.kernel)]
-    by_column = [(r.count if (r := term.x.run(k, 0, columns)) else 0) for k in range(term.x.kernel)]
-    return stage.extent.images * sum(by_row[ky] * by_column[kx] for _, _, ky, kx, _ in term.index.tolist())
+    by_row = [(r.number if (r := term.y.run(k, 0, rows)) else 0) for k in range(term.y.kernel)]
+    by_column = [(r.number if (r := term.x.run(k, 0, columns)) else 0) for k in range(term.x.kernel)]
+    each = (by_row[ky] * by_column[kx] for _, _, ky, kx, _ in term.index.tolist())
+    return int(stage.extent.images * sum(each))
 
 
 def _passes(stage: Stage, step: object) -> int:
@@ -53,7 +56,7 @@ class Estimator:
         places = len(cuts.row_ranges) * len(cuts.column_ranges) * self.stage.extent.images
         block_tiles = len(cuts.block_ranges)
         tiles = places * block_tiles
-        compute = self.floor + tiles * self.timing.drain * (len(self.stage.steps) - 1)
+        compute: float = self.floor + tiles * self.timing.drain * (len(self.stage.steps) - 1)
         memory, begin = 0.0, 0.0
         for number, term in enumerate(self.stage.terms):
             rows = of_blocks(term, *cuts.block_ranges[0])
@@ -68,7 +71,9 @@ class Estimator:
             dense = len(term.in_blocks) == sources
             again = places if tiling.blocks_outer else 1
             kept = dense and (again * parts <= inputs.count)
-            loads = places * (1 if kept or (dense and not tiling.blocks_outer and parts <= inputs.count) else block_tiles)
+            loads = places * (
+                1 if kept or (dense and not tiling.blocks_outer and parts <= inputs.count) else block_tiles
+            )
             memory += loads * (sources * plane * self._words[Memory.INP] + 25 * parts)
             stays = parts <= weights.count if tiling.blocks_outer else parts * block_tiles <= weights.count
             blocks = len(term.weights) if len(term.weights) > 1 else 1
@@ -81,8 +86,9 @@ class Estimator:
 
 def _groups(term: Term, cuts: Cuts) -> float:
     """Instructions of a part, on average over the tiles of a column."""
+
     def kinds(axis: object, spans: list[tuple[int, int]], kernel: int) -> float:
-        runs = [{r.count for k in range(kernel) if (r := axis.run(k, *s))} for s in spans]  # type: ignore[attr-defined]
+        runs = [{r.number for k in range(kernel) if (r := axis.run(k, *s))} for s in spans]  # type: ignore[attr-defined]
         return sum(len(r) for r in runs) / len(runs)
 
     return kinds(term.y, cuts.row_ranges, term.y.kernel) * kinds(term.x, cuts.column_ranges, term.x.kernel)

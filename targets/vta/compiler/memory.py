@@ -37,7 +37,12 @@ class Memories:
     """
 
     def __init__(
-        self, config: Config, stream: Stream, uops: UopMemory, addresses: Mapping[str, int], stored: frozenset[str]
+        self,
+        config: Config,
+        stream: Stream,
+        uops: UopMemory,
+        addresses: Mapping[str, int],
+        stored: frozenset[str],
     ) -> None:
         self.config, self.stream, self.uops = config, stream, uops
         self.addresses, self.stored = addresses, stored

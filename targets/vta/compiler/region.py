@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from optc.models.errors import InputError
 from optc.targets.vta.compiler.driver import drive
-from optc.targets.vta.compiler.emit import StageEmitter, Unit
+from optc.targets.vta.compiler.emit import StageEmitter
 from optc.targets.vta.compiler.linear import ONES, constant_element
 from optc.targets.vta.compiler.memory import Memories
 from optc.targets.vta.compiler.search import Machine, best_tiling
@@ -77,7 +77,9 @@ def compile_region(
         Memory.ACC: to.vector_table(),
     }
     at = _page(end * element)
-    constants: list[Area] = [(addresses[ONES] * element, _bytes(constant_element(config.batch, config.block)))]
+    constants: list[Area] = [
+        (addresses[ONES] * element, _bytes(constant_element(config.batch, config.block)))
+    ]
     bases: dict[Memory, int] = {}
     for memory, table in tables.items():
         bases[memory] = at
@@ -92,8 +94,8 @@ def compile_region(
         encoded,
         at,
         tuple(constants),
-        {n: Place(addresses[n] * element, l) for n, l in inputs.items()},
-        {n: Place(addresses[n] * element, l) for n, l in outputs.items()},
+        {n: Place(addresses[n] * element, layout) for n, layout in inputs.items()},
+        {n: Place(addresses[n] * element, layout) for n, layout in outputs.items()},
         _page(at + encoded.nbytes),
         tuple(stages),
         np.array(stream.owners),
@@ -109,7 +111,11 @@ def _units(stages: Sequence[Stage], to: Memories, machine: Machine) -> Any:
 
 
 def _plan(
-    stages: Sequence[Stage], inputs: Mapping[str, Layout], outputs: Mapping[str, Layout], first: int, page: int
+    stages: Sequence[Stage],
+    inputs: Mapping[str, Layout],
+    outputs: Mapping[str, Layout],
+    first: int,
+    page: int,
 ) -> tuple[dict[str, int], int]:
     """The first element of each tensor, and the end: tensors share memory where their lives do not meet."""
     lives: dict[str, list[int]] = {}
@@ -154,6 +160,3 @@ def _moved(insn: Instruction, bases: Mapping[Memory, int], size: Any) -> Instruc
     if isinstance(insn, Load) and insn.x_size and insn.memory in bases:
         return replace(insn, dram=insn.dram + bases[insn.memory] // size(insn.memory))
     return insn
-
-
-__all__ = ["Place", "RegionProgram", "Unit", "compile_region"]

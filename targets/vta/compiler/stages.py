@@ -1,8 +1,8 @@
 """What the compiler schedules: stages, each a computation over the elements of an output.
 
 A tensor in DRAM is [images, blocks, rows, columns] of elements (BATCH × BLOCK values each). A stage makes an
-output tile by tile: it accumulates terms (sparse convolutions of tensors), works on the sums in ACC, and writes
-the low 8 bits. Everything linear is a term: convolutions, residual additions, biases, average pooling,
+output tile by tile: it accumulates terms (sparse convolutions of tensors), works on the sums in ACC, and
+writes the low 8 bits. Everything linear is a term: convolutions, residual additions, biases, average pooling,
 concatenation, moves of lanes.
 """
 
@@ -41,11 +41,11 @@ class Extent:
 
 
 class Run(NamedTuple):
-    """Outputs `first + i * step` read source positions `source + i * source_step`, for i < count."""
+    """Outputs `first + i * step` read source positions `source + i * source_step`, for i < number."""
 
     first: int
     step: int
-    count: int
+    number: int
     source: int
     source_step: int
 
@@ -96,14 +96,16 @@ class Axis:
         if not runs:
             return 0, 0
         first = min(r.source for r in runs)
-        last = max(r.source + (r.count - 1) * r.source_step for r in runs)
+        last = max(r.source + (r.number - 1) * r.source_step for r in runs)
         return first, (last - first) // skip + 1
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A sparse convolution: output block o gains, for each row (o, i, ky, kx, w) of `index`, `weights[w]` times
-    source block `first_block + i` where taps ky and kx read it.
+    """A sparse convolution.
+
+    Output block o gains, for each row (o, i, ky, kx, w) of `index`, `weights[w]` times source block
+    `first_block + i` where taps ky and kx read it.
 
     `index`: (n, 5); `weights`: int8 (m, BLOCK out, BLOCK in). Zero blocks have no row.
     """
@@ -124,7 +126,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Plane:
-    """A set of ACC elements beside an output tile: per block, what `y` and `x` span for the tile's outputs."""
+    """ACC elements beside an output tile: of each block, what `y` and `x` span for the tile's outputs."""
 
     y: Axis
     x: Axis

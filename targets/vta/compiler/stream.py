@@ -154,4 +154,3 @@ class Stream:
         if isinstance(insn, Store):
             return 3 * insn.x_size * insn.y_size + 3 * insn.y_size + 3
         return 0
-

@@ -1,15 +1,14 @@
-"""How a stage is cut into tiles and parts, what of it is on the chip at once, and which cuts are worth trying."""
+"""How a stage is cut into tiles and parts, what of it is on the chip at once, and which cuts to try."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from optc.targets.vta.compiler.stages import Accumulate, Combine, Stage, Term, Write
+from optc.targets.vta.compiler.stages import Accumulate, Index, Stage, Term
 from optc.targets.vta.config import Config, Memory
 
 Range = tuple[int, int]
@@ -31,9 +30,11 @@ class Buffers:
 
 @dataclass(frozen=True)
 class Tiling:
-    """A tile has `blocks` × `rows` × `columns` outputs; `blocks_outer`: all places of a range of blocks, then the
-    next range, instead of all blocks of a place. Terms come in parts of so many source blocks (`part_blocks`),
-    each into the next slot of `inputs` and of `weights`. One entry for each term of the stage.
+    """A tile has `blocks` × `rows` × `columns` outputs.
+
+    `blocks_outer`: all places of a range of blocks, then the next range, instead of all blocks of a place.
+    Terms come in parts of so many source blocks (`part_blocks`), each into the next slot of `inputs` and of
+    `weights`. One entry for each term of the stage.
     """
 
     blocks: int
@@ -176,7 +177,7 @@ def _needs(cuts: Cuts, number: int) -> _Needs:
     return _Needs(cuts.input_plane(number), max(most, 1), weights, 0)
 
 
-def of_blocks(term: Term, low: int, high: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def of_blocks(term: Term, low: int, high: int) -> Index:
     """The rows of the term's index for output blocks from `low` to before `high`."""
     return term.index[(term.index[:, 0] >= low) & (term.index[:, 0] < high)]
 
@@ -191,7 +192,7 @@ def part_weights(cuts: Cuts, number: int, part: int) -> int:
     return most
 
 
-def parts_of(rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]], part: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+def parts_of(rows: Index, part: int) -> list[Index]:
     """The source blocks that `rows` read, in even pieces of at most `part`."""
     sources = np.unique(rows[:, 1])
     return [sources[a:b] for a, b in ranges(len(sources), part)] if len(sources) else []
@@ -214,7 +215,9 @@ def _filled(
             size = max(1, min(need.blocks, config.depth(Memory.INP) // 8 // max(need.plane, 1)))
         weights = part_weights(cuts, number, size)
         pieces = -(-need.blocks // size)
-        inputs = _slots(need.plane * size, free_inp, pieces * (places if order else 1), pieces, number == main)
+        inputs = _slots(
+            need.plane * size, free_inp, pieces * (places if order else 1), pieces, number == main
+        )
         slots = _slots(weights, free_wgt, pieces * (1 if order else block_tiles), pieces, number == main)
         if inputs is None or slots is None:
             return None
@@ -242,6 +245,3 @@ def _slots(size: int, free: int, resident: int, pieces: int, main: bool) -> Buff
     if most < 2 and main:
         return Buffers(size, 1)
     return Buffers(size, min(most, 2 if main else 2))
-
-
-__all__ = ["Buffers", "Combine", "Cuts", "Tiling", "Write", "math", "tilings"]

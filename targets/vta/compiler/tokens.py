@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from optc.targets.vta.channels import Channel
 from optc.targets.vta.isa import Instruction, Module
@@ -25,7 +26,7 @@ def assign(
     Tokens carry no name: the n-th pop on a channel takes the n-th push. A dependency is left out where a
     later `first` is awaited by the same or an earlier `last`; what is left rises on both sides.
     """
-    flags: list[dict[str, bool]] = [{} for _ in instructions]
+    flags: list[dict[str, Any]] = [{} for _ in instructions]
     for channel in Channel:
         source, sink = channel.ends
         mine = [(last, first) for first, last in edges if (modules[first], modules[last]) == (source, sink)]

@@ -56,7 +56,9 @@ class UopMemory:
         """Nothing has to stay for an earlier request any more."""
         self._pinned = (set(), set())
 
-    def _bring(self, missing: Sequence[Hashable], wanted: Sequences, start: int) -> list[tuple[int, int, int]]:
+    def _bring(
+        self, missing: Sequence[Hashable], wanted: Sequences, start: int
+    ) -> list[tuple[int, int, int]]:
         group = tuple(missing)
         at = start
         for key in missing:

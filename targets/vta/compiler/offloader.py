@@ -1,0 +1,68 @@
+"""What the lowering asks of VTA: which operations it takes, and programs of regions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from optc.passes.quantize.integer.ops import Dequantize, Layer, Op, Quantize, Sum, ToAccumulator
+from optc.passes.quantize.reference import Rounding
+from optc.targets.lowering.offload import Region, Shapes
+from optc.targets.vta.compiler.build import Builder, Refused
+from optc.targets.vta.compiler.region import RegionProgram, compile_region
+from optc.targets.vta.compiler.search import Machine
+from optc.targets.vta.compiler.stages import Stage
+from optc.targets.vta.device import PAGE
+
+
+class VtaOffloader:
+    """Takes what `Builder` takes; `programs`: what was compiled, by the name of the region."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.programs: dict[str, RegionProgram] = {}
+        self._stages: dict[str, Stage] = {}
+        self._builder = Builder(machine.config, "half_up", {}, {})
+        self._end = PAGE
+
+    def refuse(self, ops: Sequence[Op], shapes: Shapes, rounding: Rounding) -> Mapping[str, str]:
+        """As `Offloader.refuse`."""
+        layers = {o.output: o for o in ops if isinstance(o, Layer) and isinstance(o.ending, ToAccumulator)}
+        self._builder = Builder(self.machine.config, rounding, shapes, layers)
+        self._stages = {}
+        reasons: dict[str, str] = {}
+        for op in ops:
+            if isinstance(op, Quantize | Dequantize):
+                reasons[op.output] = "it lies between float and integer"
+                continue
+            try:
+                stage = self._builder.stage(op)
+            except Refused as error:
+                reasons[op.output] = str(error)
+                continue
+            if stage is not None:
+                self._stages[op.output] = stage
+        self._join_sums(ops, layers, reasons)
+        return reasons
+
+    def _join_sums(self, ops: Sequence[Op], layers: Mapping[str, Layer], reasons: dict[str, str]) -> None:
+        """An accumulator goes where its Sum goes."""
+        for op in ops:
+            if isinstance(op, Sum):
+                lost = next((reasons[n] for n in (op.output, *op.inputs) if n in reasons), None)
+                if lost is not None:
+                    reasons.update(
+                        {n: lost for n in (op.output, *op.inputs) if n in layers or n == op.output}
+                    )
+
+    def compile(self, region: Region) -> None:
+        """As `Offloader.compile`."""
+        layouts = self._builder.layouts
+        program = compile_region(
+            [self._stages[op.output] for op in region.ops if op.output in self._stages],
+            {n: layouts[n] for n in region.inputs},
+            {n: layouts[n] for n in region.outputs},
+            self.machine,
+            self._end,
+        )
+        self._end = program.end
+        self.programs[region.name] = program

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from optc.targets.vta.compiler.stages import Accumulate, Channelwise, Combine, Stage, Term, Write
-from optc.targets.vta.compiler.tiling import Cuts, Tiling, of_blocks, parts_of
+from optc.targets.vta.compiler.stages import Accumulate, Axis, Channelwise, Combine, Stage, Term, Write
+from optc.targets.vta.compiler.tiling import Cuts, Density, Range, Tiling
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.timing import WORD_BYTES, Timing
 
@@ -49,46 +50,49 @@ class Estimator:
         self.stage, self.config, self.timing = stage, config, timing
         self.floor = floor(stage)
         self._words = {m: config.element_bytes(m) // WORD_BYTES for m in (Memory.INP, Memory.WGT)}
+        self._densities = [Density(t, stage.extent.blocks) for t in stage.terms]
+        self._groups: dict[tuple[int, int, int], float] = {}
 
-    def cycles(self, tiling: Tiling) -> float:
+    def cycles(self, cuts: Cuts, tiling: Tiling) -> float:
         """The larger of compute and memory, and what neither hides."""
-        cuts = Cuts(self.stage, tiling.blocks, tiling.rows, tiling.columns)
         places = len(cuts.row_ranges) * len(cuts.column_ranges) * self.stage.extent.images
         block_tiles = len(cuts.block_ranges)
         tiles = places * block_tiles
         compute: float = self.floor + tiles * self.timing.drain * (len(self.stage.steps) - 1)
         memory, begin = 0.0, 0.0
         for number, term in enumerate(self.stage.terms):
-            rows = of_blocks(term, *cuts.block_ranges[0])
-            parts = len(parts_of(rows, tiling.part_blocks[number]))
-            if not parts:
+            counts = self._densities[number].of(cuts.block_ranges[0])
+            sources = len(counts)
+            if not sources:
                 continue
-            groups = _groups(term, cuts)
-            compute += tiles * parts * self.timing.drain * groups
+            parts = -(-sources // tiling.part_blocks[number])
+            compute += tiles * parts * self.timing.drain * self._instructions(number, cuts)
             inputs, weights = tiling.inputs[number], tiling.weights[number]
-            plane = cuts.input_plane(number)
-            sources = min(tiling.part_blocks[number] * parts, len(set(rows[:, 1].tolist())))
             dense = len(term.in_blocks) == sources
             again = places if tiling.blocks_outer else 1
-            kept = dense and (again * parts <= inputs.count)
-            loads = places * (
-                1 if kept or (dense and not tiling.blocks_outer and parts <= inputs.count) else block_tiles
-            )
-            memory += loads * (sources * plane * self._words[Memory.INP] + 25 * parts)
-            stays = parts <= weights.count if tiling.blocks_outer else parts * block_tiles <= weights.count
-            blocks = len(term.weights) if len(term.weights) > 1 else 1
+            loads = places * (1 if dense and again * parts <= inputs.count else block_tiles)
+            memory += loads * (sources * cuts.input_plane(number) * self._words[Memory.INP] + 25 * parts)
+            stays = parts * (1 if tiling.blocks_outer else block_tiles) <= weights.count
+            blocks = block_tiles * parts if len(term.weights) == 1 else len(term.weights)
             memory += (1 if stays else places) * (blocks * self._words[Memory.WGT] + 25 * parts * block_tiles)
-            begin = max(begin, inputs.size * self._words[Memory.INP] + weights.size * self._words[Memory.WGT])
+            begin = max(
+                begin, inputs.size * self._words[Memory.INP] + weights.size * self._words[Memory.WGT]
+            )
             variants = min(tiles * parts, 2 * math.lcm(min(inputs.count, 4), min(weights.count, 4)))
-            compute += variants * len(rows) / parts / 2
+            compute += variants * int(counts.sum()) / parts / 2
         return max(compute, memory) + begin
 
+    def _instructions(self, number: int, cuts: Cuts) -> float:
+        """Instructions of a part, on average over the tiles."""
+        key = (number, cuts.rows, cuts.columns)
+        if key not in self._groups:
+            term = self.stage.terms[number]
+            rows, columns = cuts.through(number)
+            self._groups[key] = _kinds(term.y, rows) * _kinds(term.x, columns)
+        return self._groups[key]
 
-def _groups(term: Term, cuts: Cuts) -> float:
-    """Instructions of a part, on average over the tiles of a column."""
 
-    def kinds(axis: object, spans: list[tuple[int, int]], kernel: int) -> float:
-        runs = [{r.number for k in range(kernel) if (r := axis.run(k, *s))} for s in spans]  # type: ignore[attr-defined]
-        return sum(len(r) for r in runs) / len(runs)
-
-    return kinds(term.y, cuts.row_ranges, term.y.kernel) * kinds(term.x, cuts.column_ranges, term.x.kernel)
+def _kinds(axis: Axis, spans: Sequence[Range]) -> float:
+    """How many different lengths the runs of the taps have, on average."""
+    runs = [{r.number for k in range(axis.kernel) if (r := axis.run(k, *s))} for s in spans]
+    return sum(len(r) for r in runs) / len(runs)

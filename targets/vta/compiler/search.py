@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+
+import numpy as np
 
 from optc.models.errors import InputError
 from optc.targets.vta.compiler.driver import drive
 from optc.targets.vta.compiler.emit import StageEmitter
 from optc.targets.vta.compiler.estimate import Estimator
 from optc.targets.vta.compiler.memory import Memories
-from optc.targets.vta.compiler.stages import Stage, Write
+from optc.targets.vta.compiler.stages import Accumulate, Stage, Write
 from optc.targets.vta.compiler.stream import Stream
 from optc.targets.vta.compiler.tiling import Tiling, tilings
 from optc.targets.vta.compiler.uops import UopMemory
@@ -45,10 +48,32 @@ TRIED = 8
 """Tilings that the timing model looks at, the best by estimate first."""
 
 
+_FOUND: dict[tuple[bytes, Machine], tuple[Tiling, int]] = {}
+
+
 def best_tiling(stage: Stage, machine: Machine) -> tuple[Tiling, int]:
-    """The tiling with the fewest cycles, and how many."""
+    """The tiling with the fewest cycles, and how many; stages that differ in values only share it."""
+    key = (signature(stage), machine)
+    if key not in _FOUND:
+        _FOUND[key] = _search(stage, machine)
+    return _FOUND[key]
+
+
+def signature(stage: Stage) -> bytes:
+    """A hash of all that a tiling depends on."""
+    digest = hashlib.sha256(repr((stage.extent, stage.planes)).encode())
+    for step in stage.steps:
+        digest.update(repr((type(step).__name__, getattr(step, "plane", 0))).encode())
+        for term in step.terms if isinstance(step, Accumulate) else ():
+            digest.update(repr((term.extent, term.y, term.x, len(term.weights))).encode())
+            digest.update(np.ascontiguousarray(term.index).tobytes())
+    return digest.digest()
+
+
+def _search(stage: Stage, machine: Machine) -> tuple[Tiling, int]:
     estimator = Estimator(stage, machine.config, machine.timing)
-    candidates = sorted(((estimator.cycles(t), n, t) for n, t in enumerate(tilings(stage, machine.config))))
+    found_tilings = enumerate(tilings(stage, machine.config))
+    candidates = sorted((estimator.cycles(cuts, t), n, t) for n, (cuts, t) in found_tilings)
     found: list[tuple[int, int, Tiling]] = []
     for _, number, tiling in candidates:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,23 +46,51 @@ class Tiling:
     weights: tuple[Buffers, ...]
 
 
+class Density:
+    """How many weight blocks of a term each output block has for each source block."""
+
+    def __init__(self, term: Term, blocks: int) -> None:
+        counts = np.zeros((blocks + 1, int(term.in_blocks.max(initial=0)) + 1), np.int64)
+        np.add.at(counts, (term.index[:, 0] + 1, term.index[:, 1]), 1)
+        self._below = np.cumsum(counts, axis=0)
+        self._shared = len(term.weights) == 1
+
+    def of(self, blocks: Range) -> Index:
+        """Weight blocks for each source block that output blocks of the range read, in order."""
+        counts = self._below[blocks[1]] - self._below[blocks[0]]
+        return np.asarray(counts[counts > 0])
+
+    def most(self, block_ranges: Sequence[Range], part: int) -> int:
+        """The most weight blocks of a part of `part` source blocks."""
+        if self._shared:
+            return 1
+        found = 1
+        for blocks in block_ranges:
+            counts = self.of(blocks)
+            if len(counts):
+                starts = [low for low, _ in ranges(len(counts), part)]
+                found = max(found, int(np.add.reduceat(counts, starts).max()))
+        return found
+
+
 class Cuts:
     """A stage with a tile size: the sizes that follow from it."""
 
     def __init__(self, stage: Stage, blocks: int, rows: int, columns: int) -> None:
         self.stage, self.blocks, self.rows, self.columns = stage, blocks, rows, columns
+        self._planes: dict[int, int] = {}
 
-    @property
+    @cached_property
     def block_ranges(self) -> list[Range]:
         """Output blocks of each tile."""
         return ranges(self.stage.extent.blocks, self.blocks)
 
-    @property
+    @cached_property
     def row_ranges(self) -> list[Range]:
         """Output rows of each tile."""
         return ranges(self.stage.extent.rows, self.rows)
 
-    @property
+    @cached_property
     def column_ranges(self) -> list[Range]:
         """Output columns of each tile."""
         return ranges(self.stage.extent.columns, self.columns)
@@ -79,10 +107,16 @@ class Cuts:
 
     def input_plane(self, number: int) -> int:
         """The most INP elements that a source block of term `number` needs for a tile."""
-        term, plane = self.stage.terms[number], self.plane_of(number)
-        rows = max(term.y.span(*r)[1] for r in self._through(plane, 0))
-        columns = max(term.x.span(*r, skip=1)[1] for r in self._through(plane, 1))
-        return rows * columns
+        if number not in self._planes:
+            term, (rows, columns) = self.stage.terms[number], self.through(number)
+            height = max(term.y.span(*r)[1] for r in rows)
+            self._planes[number] = height * max(term.x.span(*r, skip=1)[1] for r in columns)
+        return self._planes[number]
+
+    def through(self, number: int) -> tuple[list[Range], list[Range]]:
+        """The rows and columns of each tile's plane that term `number` is added to."""
+        plane = self.plane_of(number)
+        return self._through(plane, 0), self._through(plane, 1)
 
     def plane_of(self, number: int) -> int:
         """The plane that term `number` is added to."""
@@ -111,8 +145,9 @@ def splits(total: int) -> list[int]:
     return list(dict.fromkeys(-(-total // pieces) for pieces in range(1, total + 1)))
 
 
-def tilings(stage: Stage, config: Config) -> Iterator[Tiling]:
-    """Tilings that fit the chip."""
+def tilings(stage: Stage, config: Config) -> Iterator[tuple[Cuts, Tiling]]:
+    """Tilings that fit the chip, and what follows from their tile."""
+    densities = [Density(t, stage.extent.blocks) for t in stage.terms]
     room = config.depth(Memory.ACC) - vector_elements(stage)
     for blocks in splits(stage.extent.blocks):
         for columns in splits(stage.extent.columns):
@@ -122,7 +157,7 @@ def tilings(stage: Stage, config: Config) -> Iterator[Tiling]:
                 tiles = len(cuts.block_ranges) * len(cuts.row_ranges) * len(cuts.column_ranges)
                 if cuts.accumulators * min(2, tiles * stage.extent.images) > room:
                     continue
-                found = list(_parted(cuts, config))
+                found = [(cuts, t) for t in _parted(cuts, config, densities)]
                 yield from found
                 fitting += bool(found)
                 if fitting == _ROWS_TRIED:
@@ -142,22 +177,26 @@ def vector_elements(stage: Stage) -> int:
 
 @dataclass(frozen=True)
 class _Needs:
-    """What one source block of a term takes, and how many source blocks a tile reads."""
+    """INP elements of a source block of a term, how many source blocks a tile reads, their weight blocks."""
 
     plane: int
     blocks: int
-    weights: float
-    fixed: int
+    weights: int
 
 
-def _parted(cuts: Cuts, config: Config) -> Iterator[Tiling]:
+def _parted(cuts: Cuts, config: Config, densities: Sequence[Density]) -> Iterator[Tiling]:
     """Ways to cut the largest term; the others take what is left."""
-    stage = cuts.stage
-    needs = [_needs(cuts, n) for n in range(len(stage.terms))]
+    needs: list[_Needs] = []
+    for number, density in enumerate(densities):
+        counts = [density.of(b) for b in cuts.block_ranges]
+        blocks, weights = max(len(c) for c in counts), max(int(c.sum()) for c in counts)
+        needs.append(_Needs(cuts.input_plane(number), max(blocks, 1), weights))
     main = max(range(len(needs)), key=lambda n: needs[n].plane * needs[n].blocks + needs[n].weights * 16)
     for part in splits(needs[main].blocks)[:_PARTS_TRIED]:
+        if needs[main].plane * part > config.depth(Memory.INP):
+            continue
         for order in (False, True):
-            tiling = _filled(cuts, config, needs, main, part, order)
+            tiling = _filled(cuts, config, needs, densities, main, part, order)
             if tiling is not None:
                 yield tiling
 
@@ -165,31 +204,9 @@ def _parted(cuts: Cuts, config: Config) -> Iterator[Tiling]:
 _PARTS_TRIED = 40
 
 
-def _needs(cuts: Cuts, number: int) -> _Needs:
-    term = cuts.stage.terms[number]
-    most, weights = 0, 0.0
-    for low, high in cuts.block_ranges:
-        rows = of_blocks(term, low, high)
-        if len(rows):
-            sources = len(np.unique(rows[:, 1]))
-            most = max(most, sources)
-            weights = max(weights, len(np.unique(rows[:, 4])) / sources)
-    return _Needs(cuts.input_plane(number), max(most, 1), weights, 0)
-
-
 def of_blocks(term: Term, low: int, high: int) -> Index:
     """The rows of the term's index for output blocks from `low` to before `high`."""
     return term.index[(term.index[:, 0] >= low) & (term.index[:, 0] < high)]
-
-
-def part_weights(cuts: Cuts, number: int, part: int) -> int:
-    """The most weight blocks that a part of `part` source blocks has."""
-    term, most = cuts.stage.terms[number], 1
-    for low, high in cuts.block_ranges:
-        rows = of_blocks(term, low, high)
-        for chosen in parts_of(rows, part):
-            most = max(most, len(np.unique(rows[np.isin(rows[:, 1], chosen), 4])))
-    return most
 
 
 def parts_of(rows: Index, part: int) -> list[Index]:
@@ -199,7 +216,13 @@ def parts_of(rows: Index, part: int) -> list[Index]:
 
 
 def _filled(
-    cuts: Cuts, config: Config, needs: list[_Needs], main: int, part: int, order: bool
+    cuts: Cuts,
+    config: Config,
+    needs: Sequence[_Needs],
+    densities: Sequence[Density],
+    main: int,
+    part: int,
+    order: bool,
 ) -> Tiling | None:
     stage = cuts.stage
     places = len(cuts.row_ranges) * len(cuts.column_ranges) * stage.extent.images
@@ -213,7 +236,7 @@ def _filled(
             size = part
         else:
             size = max(1, min(need.blocks, config.depth(Memory.INP) // 8 // max(need.plane, 1)))
-        weights = part_weights(cuts, number, size)
+        weights = densities[number].most(cuts.block_ranges, size)
         pieces = -(-need.blocks // size)
         inputs = _slots(
             need.plane * size, free_inp, pieces * (places if order else 1), pieces, number == main

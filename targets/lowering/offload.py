@@ -60,7 +60,9 @@ def offload(graph: Graph, islands: Sequence[Island], plan: IntegerPlan, to: Offl
     shapes, symbols = _shapes(graph)
     reasons = dict(to.refuse(ops, shapes, plan.rounding))
     groups = _groups(graph, islands, plan, [o for o in ops if o.output not in reasons], symbols)
-    regions = tuple(_region(graph, plan, group, symbols) for group in groups)
+    idle = [group for group in groups if all(isinstance(op, Move) for op in group)]
+    reasons.update({op.output: "nothing beside it is there to compute" for group in idle for op in group})
+    regions = tuple(_region(graph, plan, group, symbols) for group in groups if group not in idle)
     return Offload(regions, reasons)
 
 

@@ -15,6 +15,7 @@ from optc.passes.quantize.integer.ops import (
     Concat,
     Layer,
     MaxPool,
+    Move,
     Op,
     Shifted,
     Sum,
@@ -76,6 +77,7 @@ class Builder:
     shapes: Mapping[str, tuple[int, ...]]
     layers: Mapping[str, Layer]
     layouts: dict[str, Layout] = field(default_factory=dict)
+    aliases: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def stage(self, op: Op) -> Stage | None:
         """The stage of `op`; None for an accumulator, which the stage of its Sum makes. Raises `Refused`."""
@@ -85,6 +87,7 @@ class Builder:
             MaxPool: self._max_pool,
             AveragePool: self._average_pool,
             Concat: self._concat,
+            Move: self._move,
         }
         if type(op) not in make:
             raise Refused(f"VTA has no form of {type(op).__name__}")
@@ -363,6 +366,35 @@ class Builder:
         return self._finish(
             op, out, terms[1:] if low else [], np.zeros(out.sizes[1], np.int64), needed, op.target, 0, steps
         )
+
+    def _move(self, op: Move) -> None:
+        """Nothing to do where the output's elements are the input's, from some block on."""
+        shapes = self.shapes.get(op.inputs[0]), self.shapes.get(op.output)
+        if None in shapes or not self._plain(op):
+            raise Refused(f"{op.op} moves values between lanes")
+        matrix = self._like([op.inputs[0], op.output])
+        source, out = self.layout(op.inputs[0], matrix), self.layout(op.output, matrix)
+        if source.extent(self.config) != out.extent(self.config) or source.sizes[1] != out.sizes[1]:
+            raise Refused(f"{op.op} moves values between lanes")
+        self.aliases[op.output] = (op.inputs[0], 0)
+
+    def _plain(self, op: Move) -> bool:
+        """Whether no value changes its place among samples and channels, and there are no others."""
+        shapes = (self.shapes[op.inputs[0]], self.shapes[op.output])
+        return all(len(s) > 1 and s[0] == 1 and s[1] == int(np.prod(s)) for s in shapes)
+
+    def places(self, op: Concat) -> list[int] | None:
+        """From which element of the output each operand would lie, if they are written there at once."""
+        out = self.layouts[op.output]
+        if out.extent(self.config).images > 1:
+            return None
+        at, found = 0, []
+        for name in op.inputs:
+            if at % self.config.block:
+                return None
+            found.append(at // self.config.block * out.extent(self.config).plane)
+            at += self.layouts[name].sizes[1]
+        return found
 
     def _concat(self, op: Concat) -> Stage:
         rank = len(self.shapes[op.output])

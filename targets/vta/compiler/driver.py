@@ -29,8 +29,8 @@ def drive(units: Iterable[Unit], to: Memories) -> None:
             after = to.stream.compute(Load(Memory.UOP, sram, dram, 1, count, count), [])
         _compute(before, to)
         to.stream.owner = unit.stage
-        for load, stored in unit.loads:
-            to.stream.load(load, stored, after)
+        for load in unit.loads:
+            to.stream.load(load, after)
             after = -1
         before = unit
     _compute(before, to)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -33,13 +33,11 @@ _WIDEST = (1 << 16) - 1
 
 @dataclass(eq=False)
 class Unit:
-    """A piece of work of a stage (its number): micro-ops that it needs, LOADs (and whether they read what was
-    stored), and the rest.
-    """
+    """A piece of work of a stage (its number): micro-ops that it needs, LOADs, and the rest."""
 
     stage: int = 0
     uops: dict[Hashable, Words] = field(default_factory=dict)
-    loads: list[tuple[Load, bool]] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
     actions: list[Callable[[], object]] = field(default_factory=list)
 
 
@@ -81,8 +79,9 @@ class _Tile:
 class StageEmitter:
     """Emits one stage into memories and their stream."""
 
-    def __init__(self, stage: Stage, tiling: Tiling, memories: Memories) -> None:
-        self.stage, self.to = stage, memories
+    def __init__(self, stage: Stage, tiling: Tiling, memories: Memories, number: int = 0) -> None:
+        """`number`: of the stage among those that share the memories."""
+        self.stage, self.to, self.number = stage, memories, number
         self.cuts = Cuts(stage, tiling.blocks, tiling.rows, tiling.columns)
         self.tiling = tiling
         room = len(stage.vectors) * stage.extent.blocks
@@ -96,7 +95,7 @@ class StageEmitter:
 
     def units(self) -> Iterator[Unit]:
         """The stage's work in order; a part of a term begins a new unit."""
-        unit = Unit()
+        unit = Unit(self.number)
         self._load_vectors(unit)
         started = False
         for tile, step in self._steps():
@@ -105,7 +104,7 @@ class StageEmitter:
                     for chosen in self._parts_of(term, tile):
                         if started:
                             yield unit
-                            unit = Unit()
+                            unit = Unit(self.number)
                         started = True
                         self._part(unit, tile, step.plane, term, chosen)
             else:
@@ -170,9 +169,7 @@ class StageEmitter:
         image = min(tile.image, term.extent.images - 1)
         inp, there = self._inputs[number].take((image, int(chosen[0]), int(chosen[-1]), y, x))
         if not there:
-            unit.loads += [
-                (load, term.source in self.to.stored) for load in self._input(term, image, chosen, y, x, inp)
-            ]
+            unit.loads += self._input(term, image, chosen, y, x, inp)
         weights = self._chosen_weights(term, tile.blocks, chosen)
         key = (number, tile.blocks, int(chosen[0]), int(chosen[-1]))
         wgt, there = self._weights[number].take(key)
@@ -180,22 +177,23 @@ class StageEmitter:
             at = self._packed.get(key)
             if at is None:
                 at = self._packed[key] = self.to.add_weights(term, weights)
-            unit.loads.insert(0, (Load(Memory.WGT, wgt, at, 1, len(weights), len(weights)), False))
+            unit.loads.insert(0, Load(Memory.WGT, wgt, at, 1, len(weights), len(weights)))
         reads = [
             (Memory.INP, (inp, inp + len(chosen) * y[1] * x[1])),
             (Memory.WGT, (wgt, wgt + len(weights))),
         ]
-        acc = tile.span(plane)
-        for index, nest in enumerate(self._pattern(number, term, tile, plane, chosen, y, x)):
-            name = (id(self), *self._name(number, tile, plane, chosen), index, box.base, inp, wgt)
+        acc, shape = tile.span(plane), self._name(number, tile, plane, chosen)
+        if shape not in self._patterns:
+            self._patterns[shape] = self._nests(term, tile, plane, chosen, y, x)
+        for index, nest in enumerate(self._patterns[shape]):
+            name = (self.number, *shape, index, box.base, inp, wgt)
             unit.uops[name] = self._words(nest.uops + np.array([box.base, inp, wgt]))
             unit.actions.append(partial(self._gemm, name, nest, acc, reads))
 
     def _name(self, number: int, tile: _Tile, plane: int, chosen: Index) -> tuple[Hashable, ...]:
         """What tells one set of relative micro-ops from another."""
         box, term = tile.boxes[plane], self.stage.terms[number]
-        y = tuple(_relative(term.y, k, box.rows) for k in range(term.y.kernel))
-        x = tuple(_relative(term.x, k, box.columns) for k in range(term.x.kernel))
+        y, x = _relative(term.y, box.rows), _relative(term.x, box.columns)
         dense = self._dense(number)
         where = len(chosen) if dense else (tile.blocks, int(chosen[0]), int(chosen[-1]))
         return number, tile.count, where, box.width, box.plane, y, x
@@ -209,14 +207,6 @@ class StageEmitter:
     def _chosen_weights(self, term: Term, blocks: Range, chosen: Index) -> Index:
         rows = of_blocks(term, *blocks)
         return np.unique(rows[np.isin(rows[:, 1], chosen), 4])
-
-    def _pattern(
-        self, number: int, term: Term, tile: _Tile, plane: int, chosen: Index, y: Range, x: Range
-    ) -> list[Nest]:
-        name = self._name(number, tile, plane, chosen)
-        if name not in self._patterns:
-            self._patterns[name] = self._nests(term, tile, plane, chosen, y, x)
-        return self._patterns[name]
 
     def _nests(self, term: Term, tile: _Tile, plane: int, chosen: Index, y: Range, x: Range) -> list[Nest]:
         """The instructions of a part, relative to its buffers."""
@@ -290,7 +280,8 @@ class StageEmitter:
 
     def _combine(self, unit: Unit, tile: _Tile, step: Combine) -> None:
         to, source = tile.boxes[step.plane], tile.boxes[step.source]
-        if (to.rows, to.columns) == (source.rows, source.columns):
+        plane = self.stage.planes[max(step.source, step.plane) - 1]
+        if plane.y.kernel == plane.x.kernel == 1:
             uops = np.array([[to.base, source.base, 0]])
             self._alu(
                 unit,
@@ -300,7 +291,6 @@ class StageEmitter:
                 tile.span(step.plane),
             )
             return
-        plane = self.stage.planes[step.source - 1]
         taps = [(ky, kx) for ky in range(plane.y.kernel) for kx in range(plane.x.kernel)]
         rows = np.array([(b, ky, kx) for ky, kx in taps for b in range(tile.count)], np.int64)
         relative = np.stack([rows[:, 0] * to.plane, rows[:, 0] * source.plane, 0 * rows[:, 0]], axis=1)
@@ -388,11 +378,12 @@ def _through(axis: Axis, outputs: Range) -> Range:
     return first, first + count
 
 
-def _relative(axis: Axis, tap: int, outputs: Range) -> Hashable:
-    """What a tap does for `outputs`, but for where they and what they read begin."""
-    run = axis.run(tap, *outputs)
+@lru_cache(maxsize=4096)
+def _relative(axis: Axis, outputs: Range) -> Hashable:
+    """What the taps do for `outputs`, but for where they and what they read begin."""
     first = axis.span(*outputs)[0]
-    return run and (run.first - outputs[0], run.number, run.source - first)
+    runs = [axis.run(tap, *outputs) for tap in range(axis.kernel)]
+    return tuple(run and (run.first - outputs[0], run.number, run.source - first) for run in runs)
 
 
 def _windowed(

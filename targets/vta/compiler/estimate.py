@@ -75,9 +75,7 @@ class Estimator:
             stays = parts * (1 if tiling.blocks_outer else block_tiles) <= weights.count
             blocks = block_tiles * parts if len(term.weights) == 1 else len(term.weights)
             memory += (1 if stays else places) * (blocks * self._words[Memory.WGT] + 25 * parts * block_tiles)
-            begin = max(
-                begin, inputs.size * self._words[Memory.INP] + weights.size * self._words[Memory.WGT]
-            )
+            begin = max(begin, inputs.size * self._words[Memory.INP] + weights.size * self._words[Memory.WGT])
             variants = min(tiles * parts, 2 * math.lcm(min(inputs.count, 4), min(weights.count, 4)))
             compute += variants * int(counts.sum()) / parts / 2
         return max(compute, memory) + begin

@@ -33,7 +33,7 @@ class Slots:
 class Memories:
     """Where a program's parts go. Addresses of WGT, UOP and ACC in DRAM count from the start of their table.
 
-    `addresses`: the first INP element in DRAM of each tensor; `stored`: the tensors that the program writes.
+    `addresses`: the first INP element in DRAM of each tensor.
     """
 
     def __init__(
@@ -42,10 +42,9 @@ class Memories:
         stream: Stream,
         uops: UopMemory,
         addresses: Mapping[str, int],
-        stored: frozenset[str],
     ) -> None:
         self.config, self.stream, self.uops = config, stream, uops
-        self.addresses, self.stored = addresses, stored
+        self.addresses = addresses
         self.weights: list[tuple[Term, NDArray[np.int64]]] = []
         self.vectors: list[NDArray[np.int32]] = []
         self.weight_count = 0

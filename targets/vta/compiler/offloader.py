@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from optc.passes.quantize.integer.ops import Dequantize, Layer, Op, Quantize, Sum, ToAccumulator
+from optc.passes.quantize.integer.ops import Concat, Dequantize, Layer, Op, Quantize, Sum, ToAccumulator
 from optc.passes.quantize.reference import Rounding
 from optc.targets.lowering.offload import Region, Shapes
 from optc.targets.vta.compiler.build import Builder, Refused
@@ -57,12 +57,30 @@ class VtaOffloader:
     def compile(self, region: Region) -> None:
         """As `Offloader.compile`."""
         layouts = self._builder.layouts
+        aliases = dict(self._builder.aliases) | self._joined(region)
         program = compile_region(
-            [self._stages[op.output] for op in region.ops if op.output in self._stages],
+            [self._stages[o.output] for o in region.ops if self._works(o, aliases)],
             {n: layouts[n] for n in region.inputs},
             {n: layouts[n] for n in region.outputs},
             self.machine,
             self._end,
+            aliases,
         )
         self._end = program.end
         self.programs[region.name] = program
+
+    def _works(self, op: Op, aliases: Mapping[str, tuple[str, int]]) -> bool:
+        """Whether the operation has a stage of its own."""
+        in_place = isinstance(op, Concat) and all(aliases.get(n, ("",))[0] == op.output for n in op.inputs)
+        return op.output in self._stages and not in_place
+
+    def _joined(self, region: Region) -> dict[str, tuple[str, int]]:
+        """Operands that can be written where a Concat wants them, and where that is."""
+        found: dict[str, tuple[str, int]] = {}
+        for op in region.ops:
+            places = self._builder.places(op) if isinstance(op, Concat) else None
+            if places is None or len(set(op.inputs)) < len(op.inputs):
+                continue
+            if not any(n in found or n in self._builder.aliases for n in op.inputs):
+                found |= {n: (op.output, at) for n, at in zip(op.inputs, places, strict=True)}
+        return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 
 from optc.models.errors import InputError
 from optc.targets.vta.compiler.driver import drive
-from optc.targets.vta.compiler.emit import StageEmitter
+from optc.targets.vta.compiler.emit import StageEmitter, Unit
 from optc.targets.vta.compiler.linear import ONES, constant_element
 from optc.targets.vta.compiler.memory import Memories
 from optc.targets.vta.compiler.search import Machine, best_tiling
-from optc.targets.vta.compiler.stages import Extent, Stage, Write
+from optc.targets.vta.compiler.stages import Stage, Write
 from optc.targets.vta.compiler.stream import Stream
 from optc.targets.vta.compiler.uops import UopMemory
 from optc.targets.vta.compiler.values import Layout
@@ -25,6 +26,10 @@ from optc.targets.vta.isa import Instruction, Load, encode
 from optc.targets.vta.program import ADDRESS_SPACE, Area
 
 Array = NDArray[Any]
+
+
+Alias = tuple[str, int]
+"""A tensor, and from which of its elements on another one lies in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +63,20 @@ def compile_region(
     outputs: Mapping[str, Layout],
     machine: Machine,
     base: int = PAGE,
+    aliases: Mapping[str, Alias] = MappingProxyType({}),
 ) -> RegionProgram:
     """One program of all `stages`, in their order, in memory from byte `base` on.
 
+    `aliases`: tensors that lie inside of others.
     Raises `InputError` where it does not fit the address space.
     """
     config = machine.config
     element = config.element_bytes(Memory.INP)
-    addresses, end = _plan(stages, inputs, outputs, base // element + 1, PAGE // element)
+    first, page = base // element + 1, PAGE // element
+    addresses, end = _plan(stages, (inputs, outputs), aliases, first, page)
     addresses[ONES] = base // element
     stream = Stream(config, machine.timing, end)
-    stored = frozenset(s.target for stage in stages for s in stage.steps if isinstance(s, Write))
-    to = Memories(config, stream, UopMemory(machine.uops), addresses, stored)
+    to = Memories(config, stream, UopMemory(machine.uops), addresses)
     drive(_units(stages, to, machine), to)
     tables: dict[Memory, Array] = {
         Memory.UOP: np.concatenate(to.uops.table) if to.uops.table else np.zeros(0, np.uint32),
@@ -102,49 +109,62 @@ def compile_region(
     )
 
 
-def _units(stages: Sequence[Stage], to: Memories, machine: Machine) -> Any:
+def _units(stages: Sequence[Stage], to: Memories, machine: Machine) -> Iterator[Unit]:
     for number, stage in enumerate(stages):
         tiling, _ = best_tiling(stage, machine)
-        for unit in StageEmitter(stage, tiling, to).units():
-            unit.stage = number
-            yield unit
+        yield from StageEmitter(stage, tiling, to, number).units()
 
 
 def _plan(
     stages: Sequence[Stage],
-    inputs: Mapping[str, Layout],
-    outputs: Mapping[str, Layout],
+    ends: tuple[Mapping[str, Layout], Mapping[str, Layout]],
+    aliases: Mapping[str, Alias],
     first: int,
     page: int,
 ) -> tuple[dict[str, int], int]:
     """The first element of each tensor, and the end: tensors share memory where their lives do not meet."""
     lives: dict[str, list[int]] = {}
-    sizes: dict[str, Extent] = {}
+    sizes: dict[str, int] = {}
     for number, stage in enumerate(stages):
         for name, extent in [
             *((t.source, t.extent) for t in stage.terms if t.source != ONES),
             *((s.target, s.extent) for s in stage.steps if isinstance(s, Write)),
         ]:
-            lives.setdefault(name, [number, number])[1] = number
-            sizes[name] = extent
-    for name in inputs:
-        lives[name][0] = -1
-    for name in outputs:
-        lives[name][1] = len(stages)
+            owner, offset = _owner(name, aliases)
+            lives.setdefault(owner, [number, number])[1] = number
+            sizes[owner] = max(sizes.get(owner, 0), offset + extent.elements)
+    for name in ends[0]:
+        lives[_owner(name, aliases)[0]][0] = -1
+    for name in ends[1]:
+        lives[_owner(name, aliases)[0]][1] = len(stages)
     placed: dict[str, tuple[int, int]] = {}
     start = -(-first // page) * page
-    for name in sorted(lives, key=lambda n: (-sizes[n].elements, n)):
+    for name in sorted(lives, key=lambda n: (-sizes[n], n)):
         taken = sorted(
             placed[o] for o in placed if lives[o][0] <= lives[name][1] and lives[name][0] <= lives[o][1]
         )
         at = start
         for low, high in taken:
-            if at + sizes[name].elements <= low:
+            if at + sizes[name] <= low:
                 break
             at = max(at, -(-high // page) * page)
-        placed[name] = (at, at + sizes[name].elements)
+        placed[name] = (at, at + sizes[name])
     end = max((high for _, high in placed.values()), default=start)
-    return {n: low for n, (low, _) in placed.items()}, end
+    addresses = {n: low for n, (low, _) in placed.items()}
+    for name in aliases:
+        owner, offset = _owner(name, aliases)
+        if owner in addresses:
+            addresses[name] = addresses[owner] + offset
+    return addresses, end
+
+
+def _owner(name: str, aliases: Mapping[str, Alias]) -> Alias:
+    """The tensor that `name` lies in, and from which element on."""
+    at = 0
+    while name in aliases:
+        name, more = aliases[name]
+        at += more
+    return name, at
 
 
 def _page(address: int) -> int:

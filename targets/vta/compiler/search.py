@@ -39,7 +39,7 @@ def alone(stage: Stage, tiling: Tiling, machine: Machine) -> int:
             addresses[name] = end
             end += -(-extent.elements // 256) * 256
     stream = Stream(machine.config, machine.timing, end)
-    to = Memories(machine.config, stream, UopMemory(machine.uops), addresses, frozenset())
+    to = Memories(machine.config, stream, UopMemory(machine.uops), addresses)
     drive(StageEmitter(stage, tiling, to).units(), to)
     return simulate(stream.finish(), machine.config, machine.timing).cycles
 

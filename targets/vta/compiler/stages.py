@@ -9,7 +9,7 @@ concatenation, moves of lanes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -91,13 +91,17 @@ class Axis:
 
     def span(self, low: int, high: int, skip: int = 0) -> tuple[int, int]:
         """The source positions, first and how many (`skip` apart), that these outputs read."""
-        skip = skip or self.skip
-        runs = [r for k in range(self.kernel) if (r := self.run(k, low, high))]
-        if not runs:
-            return 0, 0
-        first = min(r.source for r in runs)
-        last = max(r.source + (r.number - 1) * r.source_step for r in runs)
-        return first, (last - first) // skip + 1
+        return _span(self, low, high, skip or self.skip)
+
+
+@lru_cache(maxsize=1 << 16)
+def _span(axis: Axis, low: int, high: int, skip: int) -> tuple[int, int]:
+    runs = [r for k in range(axis.kernel) if (r := axis.run(k, low, high))]
+    if not runs:
+        return 0, 0
+    first = min(r.source for r in runs)
+    last = max(r.source + (r.number - 1) * r.source_step for r in runs)
+    return first, (last - first) // skip + 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,12 +54,12 @@ class Stream:
     def _table(self, memory: Memory) -> Rows:
         return np.full(self.config.depth(memory), -1, np.int64)
 
-    def load(self, load: Load, stored: bool = False, after: int = -1) -> int:
-        """A LOAD of INP or WGT; `stored`: from where STOREs write; `after`: an instruction to wait for."""
+    def load(self, load: Load, after: int = -1) -> int:
+        """A LOAD of INP or WGT; `after`: an instruction to wait for."""
         height, width = load.y_size, load.x_size
         span = slice(load.sram, load.sram + height * width)
         waits = [int(self._read[load.memory][span].max()), after]
-        source = self._storer(load) if stored else -1
+        source = self._storer(load) if load.memory == Memory.INP else -1
         index = self._next()
         if source >= 0 and source > self._latest[Module.LOAD][Module.STORE]:
             waits.append(self._carrier(source))

@@ -33,15 +33,15 @@ class MovePreactivation:
 
     What is left in place needs no multiplication: Add of a constant a channel and Relu (Max and Min where
     scales are negative or 0). Where no layer pads, not even the Add: Max with a constant (Min for negative
-    scales), and the rest goes into the layers' biases. A BatchNormalization that folds into the node before is
-    left to canonicalize; others are declined with the reason.
+    scales), and the rest goes into the layers' biases. A BatchNormalization that folds into the node before
+    is left to canonicalize; others are declined with the reason.
     """
 
     name: ClassVar[str] = "move-preactivation"
     contract: ClassVar[Contract] = Exact()
 
     def run(self, model: Model, context: Context) -> bool:
-        """Rewrite every BatchNormalization whose readers all are, or lead to, layers with constant weights."""
+        """Rewrite every BatchNormalization whose readers are, or lead to, layers with constant weights."""
         return edit_graphs(model, context, _move)
 
 

@@ -104,7 +104,7 @@ def absorbed(edit: Edit, node: gs.Node, factor: Doubles, offset: Doubles) -> tup
         tall = (-1, 1) if _axis(node) == 0 else (1, -1)
         scaled = exact * np.repeat(factor, each).reshape(tall)
         extra = (exact * np.repeat(offset, each).reshape(tall)).sum(axis=_axis(node))
-    if bias is None and not offset.any():
-        return scaled.astype(np.float32), None
     total = extra if bias is None else bias.astype(np.float64) + extra
-    return scaled.astype(np.float32), total.astype(np.float32)
+    with np.errstate(over="ignore"):  # the caller looks
+        narrow = scaled.astype(np.float32), total.astype(np.float32)
+    return narrow if bias is not None or offset.any() else (narrow[0], None)

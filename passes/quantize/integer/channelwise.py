@@ -63,7 +63,7 @@ class _Chain:
         constant = next(t for t in node.inputs if self.facts.is_fixed(t))
         stored = self._stored(constant)
         if isinstance(stored, str) or stored.scales.scale.item() != self.code.scale:
-            return "it adds a constant that has no codes of its input's scale"
+            return "one of its operands is a constant, not in codes of the other's scale"
         self.read_nodes += stored.nodes
         integers = stored.codes.astype(np.int64) - stored.scales.zero.item()
         return np.asarray(np.clip(integers, -SURE_TO_SATURATE, SURE_TO_SATURATE), np.int32)

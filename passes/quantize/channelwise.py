@@ -69,8 +69,8 @@ def constant_codes(op: str, values: Array, code: Code) -> tuple[Array, int]:
     clipped = np.clip(values.astype(np.float64), -span, span)
     if op != "Add":
         return code.quantize(clipped.astype(np.float32)), code.zero_point
-    integers = np.rint(clipped / np.float64(code.scale)).astype(np.int32)
-    moved = integers + code.zero_point
+    integers = np.asarray(np.rint(clipped / np.float64(code.scale)), np.int32)
+    moved = np.asarray(integers + code.zero_point)
     if np.all((moved >= code.limits[0]) & (moved <= code.limits[1])):
         return moved.astype(code.dtype), code.zero_point
     return integers, 0

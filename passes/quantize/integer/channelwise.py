@@ -76,7 +76,7 @@ class _Chain:
         for limit, tighter in zip(bounds, (np.maximum, np.minimum), strict=True):
             if limit is not None:
                 integers = self._integers(limit)
-                self.low, self.high = tighter(self.low, integers), tighter(self.high, integers)
+                self.low, self.high = (np.asarray(tighter(v, integers)) for v in (self.low, self.high))
         return None
 
     def _bounds(self, node: gs.Node) -> Bounds | str:

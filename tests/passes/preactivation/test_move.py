@@ -23,6 +23,7 @@ BELOW = f"float[2] s = {{-2,-4}}, float[2] b = {{1,-2}}, {MV}"
 BN = "n = BatchNormalization<epsilon = 0.0>(x, s, b, m, v)"
 K1 = "float[1,2,1] w = {1,3}"
 K3 = "float[1,2,3] w = {1,2,3, 4,5,6}"
+RELU = f"{BN} r = Relu(n)"
 PADDED = "y = Conv<pads=[1,1]>(r, w)"
 
 
@@ -31,7 +32,7 @@ def graph(constants: str, body: str, out: str = "float[1,1,3] y", x: str = "floa
 
 
 def test_padded_convolution_gets_add_and_relu(check: Any) -> None:
-    before = graph(f"{PLAIN}, {K3}", f"{BN} r = Relu(n) {PADDED}")
+    before = graph(f"{PLAIN}, {K3}", f"{RELU} {PADDED}")
     after = graph(
         "float[2,1] r_add_constant = {0.5,-0.5}, float[1,2,3] w = {2,4,6, 16,20,24}",
         f"r_add = Add(x, r_add_constant) r = Relu(r_add) {PADDED}",
@@ -42,7 +43,7 @@ def test_padded_convolution_gets_add_and_relu(check: Any) -> None:
 def test_unpadded_convolutions_get_max_and_a_bias(check: Any) -> None:
     before = graph(
         f"{PLAIN}, {K1}, float[1,2,1] w2 = {{5,0}}, float[1] b2 = {{9}}",
-        f"{BN} r = Relu(n) y = Conv(r, w) z = Conv<strides=[2]>(r, w2, b2)",
+        f"{RELU} y = Conv(r, w) z = Conv<strides=[2]>(r, w2, b2)",
         "float[1,1,3] y, float[1,1,2] z",
     )
     after = graph(
@@ -57,7 +58,7 @@ def test_unpadded_convolutions_get_max_and_a_bias(check: Any) -> None:
 def test_one_padded_convolution_decides_for_all(check: Any) -> None:
     body = "y = Conv<pads=[1,1]>(r, w) z = Conv(r, w1)"
     out = "float[1,1,3] y, float[1,1,3] z"
-    before = graph(f"{PLAIN}, {K3}, float[1,2,1] w1 = {{1,1}}", f"{BN} r = Relu(n) {body}", out)
+    before = graph(f"{PLAIN}, {K3}, float[1,2,1] w1 = {{1,1}}", f"{RELU} {body}", out)
     after = graph(
         """float[2,1] r_add_constant = {0.5,-0.5}, float[1,2,3] w = {2,4,6, 16,20,24},
         float[1,2,1] w1 = {2,4}""",
@@ -68,12 +69,12 @@ def test_one_padded_convolution_decides_for_all(check: Any) -> None:
 
 
 def test_signs_that_differ(check: Any) -> None:
-    result = check.run(PASS, graph(f"{MIXED}, {K3}", f"{BN} r = Relu(n) {PADDED}"))
+    result = check.run(PASS, graph(f"{MIXED}, {K3}", f"{RELU} {PADDED}"))
     assert [n.op_type for n in result.graph.node] == ["Add", "Max", "Min", "Conv"]
     constants = {t.name: onnx.numpy_helper.to_array(t).ravel().tolist() for t in result.graph.initializer}
     largest = float(np.float32(LARGEST))
     assert constants["r_max_constant"] == [0, -largest] and constants["r_min_constant"] == [largest, 0]
-    result = check.run(PASS, graph(f"{MIXED}, {K1}", f"{BN} r = Relu(n) y = Conv(r, w)"))
+    result = check.run(PASS, graph(f"{MIXED}, {K1}", f"{RELU} y = Conv(r, w)"))
     assert [n.op_type for n in result.graph.node] == ["Max", "Min", "Conv"]
 
 
@@ -81,7 +82,7 @@ def test_signs_that_differ(check: Any) -> None:
     ("weight", "conv", "ops"), [(K1, "y = Conv(r, w)", ["Min"]), (K3, PADDED, ["Add", "Min"])]
 )
 def test_all_scales_below_zero(check: Any, weight: str, conv: str, ops: list[str]) -> None:
-    result = check.run(PASS, graph(f"{BELOW}, {weight}", f"{BN} r = Relu(n) {conv}"))
+    result = check.run(PASS, graph(f"{BELOW}, {weight}", f"{RELU} {conv}"))
     assert [n.op_type for n in result.graph.node] == [*ops, "Conv"]
 
 
@@ -89,7 +90,7 @@ def test_all_scales_below_zero(check: Any, weight: str, conv: str, ops: list[str
 @pytest.mark.parametrize(("weight", "conv"), [(K1, "y = Conv(r, w)"), (K3, PADDED)])
 def test_a_scale_of_zero_is_a_constant(check: Any, weight: str, conv: str, shift: str) -> None:
     constants = f"float[2] s = {{2,0}}, float[2] b = {{{shift}}}, {MV}, {weight}"
-    check.run(PASS, graph(constants, f"{BN} r = Relu(n) {conv}"))
+    check.run(PASS, graph(constants, f"{RELU} {conv}"))
     assert check.changed
 
 
@@ -97,7 +98,7 @@ def test_through_average_pooling_and_flatten_into_a_gemm(check: Any) -> None:
     body = "p = GlobalAveragePool(r) f = Flatten(p) y = Gemm<transB=1>(f, w)"
     out = "float[1,3] y"
     weight = "float[3,2] w = {1,2, 3,4, 5,6}"
-    before = graph(f"{PLAIN}, {weight}", f"{BN} r = Relu(n) {body}", out)
+    before = graph(f"{PLAIN}, {weight}", f"{RELU} {body}", out)
     after = graph(
         """float[2,1] r_max_constant = {-0.5,0.5}, float[3,2] w = {2,8, 6,16, 10,24},
         float[3] y_bias = {-3,-5,-7}""",
@@ -124,7 +125,7 @@ def test_through_average_pooling_and_flatten_into_a_gemm(check: Any) -> None:
 def test_readers(check: Any, body: str, ops: list[str]) -> None:
     constants = f"""{PLAIN}, {K1}, float[6,1] w6 = {{1,2,3,4,5,6}}, float[1,2,3] w3 = {{1,2,3,4,5,6}},
         float[4,1,2] g = {{1,2,3,4,5,6,7,8}}"""
-    result = check.run(PASS, graph(constants, f"{BN} r = Relu(n) {body}", "float y"))
+    result = check.run(PASS, graph(constants, f"{RELU} {body}", "float y"))
     assert [n.op_type for n in result.graph.node] == ops
 
 
@@ -136,7 +137,7 @@ def test_without_a_relu(check: Any) -> None:
 
 
 def test_a_weight_that_others_read_is_copied(check: Any) -> None:
-    body = f"{BN} r = Relu(n) y = Conv(r, w) z = Conv(x, w)"
+    body = f"{RELU} y = Conv(r, w) z = Conv(x, w)"
     result = check.run(PASS, graph(f"{PLAIN}, {K1}", body, "float[1,1,3] y, float[1,1,3] z"))
     assert result.graph.node[2].input[1] == "w" and result.graph.node[1].input[1] != "w"
 
@@ -144,11 +145,11 @@ def test_a_weight_that_others_read_is_copied(check: Any) -> None:
 @pytest.mark.parametrize(
     ("constants", "body", "out", "reason"),
     [
-        (K1, f"{BN} r = Relu(n) y = Conv(r, w)", "float[1,1,3] y, float[1,2,3] r", "'r' is an output"),
-        (K1, f"{BN} r = Relu(n) y = Conv(r, w) z = Exp(r)", "float[1,1,3] y, float z", "Exp reads it, which is"),
-        (K1, f"{BN} r = Relu(n) y = Conv(r, w) z = Exp(n)", "float[1,1,3] y, float z", "Relu reads it, which is"),
-        (K1, f"{BN} r = Relu(n) e = Exp(w) y = Conv(r, e)", "float[1,1,3] y", "Conv reads it, which is no layer"),
-        (K1, f"{BN} r = Relu(n) y = Conv(x, r)", "float[1,1,1] y", "Conv reads it otherwise than as its first"),
+        (K1, f"{RELU} y = Conv(r, w)", "float[1,1,3] y, float[1,2,3] r", "'r' is an output"),
+        (K1, f"{RELU} y = Conv(r, w) z = Exp(r)", "float y, float z", "Exp reads it, which is"),
+        (K1, f"{RELU} y = Conv(r, w) z = Exp(n)", "float y, float z", "Relu reads it, which is"),
+        (K1, f"{RELU} e = Exp(w) y = Conv(r, e)", "float y", "Conv reads it, which is no layer"),
+        (K1, f"{RELU} y = Conv(x, r)", "float y", "Conv reads it otherwise than as its first"),
         (
             "float[2,2,1] w = {1,0,0,1}",
             "c = Conv(x, w) " + BN.replace("(x", "(c") + " r = Relu(n) y = Conv(r, w)",
@@ -157,13 +158,13 @@ def test_a_weight_that_others_read_is_copied(check: Any) -> None:
         ),
         (
             "float[3,2] w = {1,0,0,1,1,1}",
-            f"{BN} r = Relu(n) p = GlobalAveragePool(r) f = Flatten(p) y = Gemm<transB=1, alpha=2.0>(f, w)",
+            f"{RELU} p = GlobalAveragePool(r) f = Flatten(p) y = Gemm<transB=1, alpha=2.0>(f, w)",
             "float y",
             "a Gemm with alpha, beta or transA reads it",
         ),
-        ("float[1,2,1] w = {3e38, 0}", f"{BN} r = Relu(n) y = Conv(r, w)", "float y", "overflow the weights"),
+        ("float[1,2,1] w = {3e38, 0}", f"{RELU} y = Conv(r, w)", "float y", "overflow the weights"),
     ],
-)  # fmt: skip
+)
 def test_what_is_left_says_why(check: Any, constants: str, body: str, out: str, reason: str) -> None:
     check.leaves(PASS, graph(f"{PLAIN}, {constants}", body, out))
     assert [reason in d.reason for d in check.declined] == [True], check.declined
@@ -186,7 +187,7 @@ def test_random_networks_keep_their_outputs(check: Any) -> None:
         pads = "" if seed % 2 else ", pads=[1,1,1,1]"
         proto = onnx.parser.parse_model(
             f"""<ir_version: 10, opset_import: ["": 21]> g (float[2,8,5,5] x) => (float y, float z) {{
-            {BN} r = Relu(n) y = Conv<group=2{pads}>(r, w) z = Conv(r, u, c) }}"""
+            {RELU} y = Conv<group=2{pads}>(r, w) z = Conv(r, u, c) }}"""
         )
         arrays = {
             "s": rng.standard_normal(8) * (rng.random(8) > 0.2),

@@ -25,7 +25,7 @@ def has_constant(node: gs.Node, facts: Facts) -> bool:
 def read_channelwise(node: gs.Node, facts: Facts) -> Found | str:
     """An Add, Max or Min of codes and a constant, and the bounds behind it, up to a Q of the same code."""
     if not has_constant(node, facts):
-        return f"{node.op} has no integer form here, but by a constant"
+        return f"{node.op} has no integer form here but by a constant"
     source = next(t for t in node.inputs if not facts.is_fixed(t))
     operand = facts.operand(source)
     return operand if isinstance(operand, str) else _Chain(node, operand, facts).read()

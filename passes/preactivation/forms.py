@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,47 +24,84 @@ class Form:
     offset: Doubles
 
 
-def zero_form(scale: Doubles, shift: Doubles, relu: bool, dtype: Any) -> Form:
-    """`scale * x + shift`, through a Relu where `relu`, with offset 0: where it is 0, so is what is left.
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """`scale * x + shift`, through a Relu where `relu`; arrays are [c].
 
-    All arrays are [c]. Constants of `x` are rounded to `dtype`. For scale s and shift t: s > 0 is
-    s * max(x + t/s, 0), s < 0 is s * min(x + t/s, 0), and s = 0 the constant max(t, 0).
+    `reach`: what |x| is expected to stay below in every channel. Constants far beyond would cost the codes of
+    all other channels their precision. Constants of `x` are rounded to float32.
     """
-    lost = _lost(scale, shift)
-    value = np.maximum(shift, 0) if relu else shift
+
+    scale: Doubles
+    shift: Doubles
+    relu: bool
+    reach: float
+
+    @property
+    def lost(self) -> NDArray[np.bool_]:
+        """Where it is a constant."""
+        return np.asarray(np.abs(self.scale) * _LOST <= np.abs(self.shift))
+
+    @property
+    def constant(self) -> Doubles:
+        """The constant."""
+        return np.maximum(self.shift, 0) if self.relu else self.shift
+
+    @property
+    def threshold(self) -> Doubles:
+        """The x at which `scale * x + shift` is 0; 0 for a constant."""
+        exact = np.where(self.lost, 0.0, -self.shift / np.where(self.lost, 1.0, self.scale))
+        return _narrow(exact + 0.0)  # no -0
+
+
+def zero_form(channels: Channels) -> Form:
+    """The form with offset 0: where the function is 0, so is what is left in place.
+
+    For scale s and shift t: s > 0 is s * max(x + t/s, 0), s < 0 is s * min(x + t/s, 0), and s = 0 the
+    constant max(t, 0), which stands in place as `reach`.
+    """
+    scale, lost, value = channels.scale, channels.lost, channels.constant
     fixed = lost & (value != 0)
     rising = np.where(lost, bool((~lost & (scale > 0)).any()), scale > 0)
-    low = np.where(rising & relu, 0.0, -np.inf)
-    high = np.where(~rising & relu, 0.0, np.inf)
-    rounded = value.astype(dtype).astype(np.float64)
+    low = np.where(rising & channels.relu, 0.0, -np.inf)
+    high = np.where(~rising & channels.relu, 0.0, np.inf)
+    held = _narrow(np.full_like(scale, channels.reach or 1.0))
     return Form(
-        -_threshold(scale, shift, lost, dtype),
-        np.where(fixed, rounded, low),
-        np.where(fixed, rounded, high),
-        np.where(lost, fixed.astype(np.float64), scale),
+        -channels.threshold,
+        np.where(fixed, held, low),
+        np.where(fixed, held, high),
+        np.where(lost, value / held, scale),
         np.zeros_like(scale),
     )
 
 
-def offset_form(scale: Doubles, shift: Doubles, relu: bool, dtype: Any) -> Form:
-    """As `zero_form`, with addend 0: s > 0 is s * max(x, -t/s) + t, s < 0 is s * min(x, -t/s) + t."""
-    lost = _lost(scale, shift)
-    value = np.maximum(shift, 0) if relu else shift
-    bound = _threshold(scale, shift, lost, dtype)
-    return Form(
+def offset_form(channels: Channels) -> Form:
+    """The form with addend 0: s > 0 is s * max(x, -t/s) + t, s < 0 is s * min(x, -t/s) + t.
+
+    Where such a bound would lie beyond `reach` and always hold, the channel takes the zero form.
+    """
+    scale, lost, bound = channels.scale, channels.lost, channels.threshold
+    form = Form(
         np.zeros_like(scale),
-        np.where(~lost & (scale > 0) & relu, bound, -np.inf),
-        np.where(~lost & (scale < 0) & relu, bound, np.inf),
+        np.where(~lost & (scale > 0) & channels.relu, bound, -np.inf),
+        np.where(~lost & (scale < 0) & channels.relu, bound, np.inf),
         np.where(lost, 0.0, scale),
-        np.where(lost, value, -scale * bound),  # of the rounded bound, so that it gives exactly 0
+        np.where(lost, channels.constant, -scale * bound),  # of the rounded bound, so that it gives exactly 0
     )
+    shut = ~lost & channels.relu & (np.sign(scale) * bound > channels.reach)
+    return _where(shut, zero_form(channels), form) if shut.any() else form
 
 
-def _lost(scale: Doubles, shift: Doubles) -> NDArray[np.bool_]:
-    return np.asarray(np.abs(scale) * _LOST <= np.abs(shift))
+def _where(choice: NDArray[np.bool_], a: Form, b: Form) -> Form:
+    return Form(*(np.where(choice, getattr(a, f.name), getattr(b, f.name)) for f in fields(Form)))
 
 
-def _threshold(scale: Doubles, shift: Doubles, lost: NDArray[np.bool_], dtype: Any) -> Doubles:
-    """The x at which `scale * x + shift` is 0."""
-    exact = np.where(lost, 0.0, -shift / np.where(lost, 1.0, scale)) + 0.0  # no -0
-    return np.asarray(exact.astype(dtype), np.float64)
+def stretch(channels: Channels, form: Form) -> float:
+    """How many times `reach` the largest value is that a `form` without offset leaves of |x| < reach."""
+    least, most = (np.clip(x + form.addend, form.low, form.high) for x in (-channels.reach, channels.reach))
+    widest = np.maximum(np.abs(least), np.abs(most)).max(initial=0)
+    return float(widest / channels.reach) if channels.reach else 1.0
+
+
+def _narrow(values: Doubles) -> Doubles:
+    return values.astype(np.float32).astype(np.float64)

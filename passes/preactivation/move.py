@@ -15,13 +15,19 @@ from optc.passes.base import Context, Contract, Exact
 from optc.passes.canonicalize.absorb import ABSORB
 from optc.passes.canonicalize.affine import read_batch_norm
 from optc.passes.canonicalize.edit import Edit, edit_graphs
-from optc.passes.preactivation.forms import Form, offset_form, zero_form
+from optc.passes.preactivation.forms import Channels, Form, offset_form, stretch, zero_form
 from optc.passes.preactivation.readers import absorbed, find_layers
 
 Array = NDArray[Any]
 
 LARGEST = float(np.finfo(np.float32).max)
 """Stands for infinity in a bound: it bounds nothing, and its code is the last one."""
+
+STRETCH = 8
+"""By how much the range of a value may grow: so many times coarser are its codes, in the worst case."""
+
+DEVIATIONS = 6
+"""So many standard deviations from the mean, values are taken to end."""
 
 OLDEST = 8
 """Opset since which Max and Min broadcast."""
@@ -34,7 +40,7 @@ class MovePreactivation:
     What is left in place needs no multiplication: Add of a constant a channel and Relu (Max and Min where
     scales are negative or 0). Where no layer pads, not even the Add: Max with a constant (Min for negative
     scales), and the rest goes into the layers' biases. A BatchNormalization that folds into the node before
-    is left to canonicalize; others are declined with the reason.
+    is left to canonicalize; others are declined with the reason, such as a channel that is nearly all shift.
     """
 
     name: ClassVar[str] = "move-preactivation"
@@ -71,8 +77,10 @@ def _moved(edit: Edit, node: gs.Node) -> str | None:
     layers = find_layers(edit, result, scale.size)
     if isinstance(layers, str):
         return layers
-    make = zero_form if any(layer.zero for layer in layers) else offset_form
-    form = make(scale, shift, relu is not None, np.float32)
+    channels = Channels(scale, shift, relu is not None, _reach(edit, node))
+    form = (zero_form if any(layer.zero for layer in layers) else offset_form)(channels)
+    if stretch(channels, form) > STRETCH:
+        return "the shift of a channel is so large beside its scale that all codes would be coarse"
     new = [absorbed(edit, layer.node, form.factor, form.offset) for layer in layers]
     if not all(np.isfinite(a).all() for arrays in new for a in arrays if a is not None):
         return "moving it would overflow the weights"
@@ -82,6 +90,14 @@ def _moved(edit: Edit, node: gs.Node) -> str | None:
         if bias is not None:
             edit.put_constant(layer.node, 2, bias)
     return None
+
+
+def _reach(edit: Edit, node: gs.Node) -> float:
+    """What |x| rarely passes, as the mean and variance of the BatchNormalization tell."""
+    mean, variance = (edit.constant_input(node, index) for index in (3, 4))
+    assert mean is not None and variance is not None
+    deviation = np.sqrt(variance.astype(np.float64))
+    return float((np.abs(mean.astype(np.float64)) + DEVIATIONS * deviation).max(initial=0))
 
 
 def _folds(edit: Edit, maker: gs.Node) -> bool:

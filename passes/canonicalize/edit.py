@@ -141,6 +141,21 @@ class Edit:
             list.__setitem__(node.inputs, index, tensor)
         list.append(tensor.outputs, node)
 
+    def put_constant(self, node: gs.Node, index: int, values: Array) -> None:
+        """Give a layer a new weight or bias: in place where the old one is its own."""
+        old = self.input(node, index)
+        if isinstance(old, gs.Constant) and len(old.outputs) == 1 and not self.is_output(old):
+            old.values = values
+            return
+        base = old.name if old is not None else f"{node.name or node.outputs[0].name}_bias"
+        self.set_input(node, index, self.new_constant(base, values))
+
+    def insert(self, before: gs.Node, nodes: Sequence[gs.Node]) -> None:
+        """Put new `nodes` in front of a node of this graph."""
+        place = next(i for i, node in enumerate(self.graph.nodes) if node is before)
+        self.graph.nodes[place:place] = nodes
+        self._local.update(id(node) for node in nodes)
+
     def set_inputs(self, node: gs.Node, tensors: Sequence[gs.Tensor]) -> None:
         """Replace all inputs of a node."""
         for tensor in node.inputs:

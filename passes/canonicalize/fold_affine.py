@@ -77,19 +77,9 @@ def _absorb(edit: Edit, maker: gs.Node, node: gs.Node, new: Parameters) -> bool:
             edit.context.decline(node, f"the weight '{old.name}' is shared, folding would copy it")
             return False
     for index, array in arrays.items():
-        _put(edit, maker, index, array)
+        edit.put_constant(maker, index, array)
     maker.attrs.update(new.attrs)
     result = node.outputs[0]
     edit.remove(node)
     edit.set_output(maker, 0, result)
     return True
-
-
-def _put(edit: Edit, maker: gs.Node, index: int, array: NDArray[Any]) -> None:
-    """Give `maker` new values at an input: in place where the old ones are its own."""
-    old = edit.input(maker, index)
-    if isinstance(old, gs.Constant) and len(old.outputs) == 1 and not edit.is_output(old):
-        old.values = array
-        return
-    base = old.name if old is not None else f"{maker.name or maker.outputs[0].name}_bias"
-    edit.set_input(maker, index, edit.new_constant(base, array))

@@ -13,7 +13,7 @@ Range = tuple[float, float]
 
 def sources(region: Region) -> list[gs.Tensor]:
     """The coded values whose ranges decide all others: those that no move of data or Concat makes."""
-    made = {id(u.output) for u in region.units if u.shares}
+    made = {id(u.output) for u in region.units if u.shares and not u.constants}
     return [t for t in region.coded if id(t) not in made]
 
 
@@ -21,7 +21,8 @@ def code_ranges(region: Region, seen: Mapping[int, Range], unsigned: bool) -> di
     """The range that the code of each coded value spans, by the value's id(); equal where they share a code.
 
     `seen`: the ranges of the sources. A move of data shares its operand's code, a Concat the code of all its
-    operands, over the union of their ranges. Only where codes are `unsigned` and some operands of a Concat
+    operands, over the union of their ranges. Add, Max and Min by constants share their operand's code, over
+    the union of their own range and its. Only where codes are `unsigned` and some operands of a Concat
     can be negative, others not, each keeps its own code and the output gets one over all: the zero point of
     a Relu's result must stay 0, or ONNX Runtime no longer fuses the layer before it.
     """
@@ -31,7 +32,8 @@ def code_ranges(region: Region, seen: Mapping[int, Range], unsigned: bool) -> di
             operands, output = [id(t) for t in unit.operands], id(unit.output)
             ranges = [groups.range(t) for t in operands]
             signs = {low < 0 for low, _ in ranges}
-            groups.add(output, (min(r[0] for r in ranges), max(r[1] for r in ranges)))
+            own = [seen[output]] if output in seen else []
+            groups.add(output, (min(r[0] for r in ranges + own), max(r[1] for r in ranges + own)))
             if len(signs) == 1 or not unsigned:
                 for operand in operands:
                     groups.join(operand, output)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from optc.passes.quantize.channelwise import constant_codes
 from optc.passes.quantize.layers import Layer
 from optc.passes.quantize.region import Region
 from optc.passes.quantize.scales import Code
@@ -80,6 +81,13 @@ class Inserter:
             codes = self._constant(f"{unit.bias.name}_quantized", layer.bias)
             self._dequantize(reader, unit.bias, codes, layer.product, 0)
 
+    def constants(self, unit: Unit, code: Code) -> None:
+        """Put the constants of `unit`, as codes of the scale of `code` behind a DQ, for the floats."""
+        for node, constant in unit.constants:
+            codes, zero = constant_codes(node.op, constant.values, code)
+            stored = self._constant(f"{constant.name}_quantized", codes)
+            self._dequantize(node, constant, stored, np.asarray(code.scale), 0, zero)
+
     def _stored_weight(self, weight: gs.Constant, layer: Layer) -> gs.Constant:
         """The int8 weight; nodes that share a weight and quantize it alike share its integers."""
         key = (id(weight), layer.scale.tobytes())
@@ -88,15 +96,16 @@ class Inserter:
         return self._stored[key]
 
     def _dequantize(
-        self, reader: gs.Node, old: gs.Tensor, codes: gs.Constant, scale: Array, axis: int
+        self, reader: gs.Node, old: gs.Tensor, codes: gs.Constant, scale: Array, axis: int, zero: int = 0
     ) -> None:
         """Let `reader` read `codes` through a DQ where it read `old`."""
-        values = scale.reshape(()) if scale.size == 1 and codes.values.shape[axis] != 1 else scale
-        zero = np.zeros(values.shape, codes.values.dtype)
+        single = scale.size == 1 and (not scale.ndim or codes.values.shape[axis] != 1)
+        values = scale.reshape(()) if single else scale
+        zeros = np.full(values.shape, zero, codes.values.dtype)
         inputs = [
             codes,
             self._constant(f"{old.name}_scale", values),
-            self._constant(f"{old.name}_zero_point", zero),
+            self._constant(f"{old.name}_zero_point", zeros),
         ]
         output = gs.Variable(
             self._name(f"{old.name}_dequantized"), np.dtype(np.float32), list(codes.values.shape)

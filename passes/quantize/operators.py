@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from optc.passes.quantize.channelwise import read_channelwise
 from optc.passes.quantize.units import Surroundings, Unit
 
 
@@ -92,7 +93,14 @@ def _is_float32(tensor: gs.Tensor) -> bool:
 
 
 def _sum(node: gs.Node, around: Surroundings) -> Unit | str:
-    return _own(node, around) if all(around.varies(t) for t in node.inputs) else _CONSTANT_OPERAND
+    if all(around.varies(t) for t in node.inputs):
+        return _own(node, around)
+    return read_channelwise(node, around) or _CONSTANT_OPERAND
+
+
+def _bound(node: gs.Node, around: Surroundings) -> Unit | str:
+    """A Max or Min."""
+    return read_channelwise(node, around) or f"{node.op} has no integer form here but by a constant a channel"
 
 
 def _concat(node: gs.Node, around: Surroundings) -> Unit | str:
@@ -126,6 +134,8 @@ _OPS: dict[str, Callable[[gs.Node, Surroundings], Unit | str]] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Add": _sum,
+    "Max": _bound,
+    "Min": _bound,
     "Concat": _concat,
     "Relu": _own,
     "Clip": _own,

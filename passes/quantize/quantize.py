@@ -74,6 +74,8 @@ class Quantize:
         for unit in region.units:
             if id(unit) in layers:
                 inserter.layer(unit, layers[id(unit)])
+            if unit.constants:
+                inserter.constants(unit, codes[id(unit.output)])
         for tensor in region.coded:
             inserter.code(tensor, codes[id(tensor)])
         inserter.finish()

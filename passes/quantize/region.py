@@ -98,6 +98,8 @@ class _Growth:
             return unit in self.entries and bool(self._readers(unit.output))
         if self._readers(unit.output):
             return True
+        if unit.constants:  # between floats they are exact
+            return False
         if not all(self._enters(t) or self.producers.get(id(t)) in self.fed for t in unit.operands):
             return False
         made = [t for t in unit.operands if self._inner(t)]
@@ -126,7 +128,9 @@ class _Growth:
         if unit.weight is None or unit.head is not unit.nodes[-1] or id(unit.output) in self.ends:
             return False
         readers = self._readers(unit.output)
-        return len(list(unit.output.outputs)) == 1 and len(readers) == 1 and readers[0].head.op == "Add"
+        if len(list(unit.output.outputs)) != 1 or len(readers) != 1:
+            return False
+        return readers[0].head.op == "Add" and not readers[0].constants
 
     def left(self) -> Iterator[tuple[gs.Node, str]]:
         """The nodes that stay float, and why."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -18,6 +18,7 @@ class Unit:
     counts the weight's channels, and the bias has one entry for each, or one for all. `seed`: it is worth
     integers for its own sake; other units join the region of one. `shares`: its output has its operands'
     codes. `accumulates`: it can leave its result as it stands in the accumulator, for a float reader.
+    `constants`: of Add, Max, Min channel by channel, by node; they are written in the operand's code.
     """
 
     nodes: list[gs.Node]
@@ -28,6 +29,7 @@ class Unit:
     seed: bool = False
     shares: bool = False
     accumulates: bool = False
+    constants: list[tuple[gs.Node, gs.Constant]] = field(default_factory=list)
 
     @property
     def head(self) -> gs.Node:

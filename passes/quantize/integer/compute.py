@@ -103,6 +103,14 @@ def _sum(op: ops.Sum, values: Mapping[str, Array], rounding: Rounding) -> Array:
     return _clipped(reference.requantize_sum(terms, op.target.code, rounding), op.target)
 
 
+def _channelwise(op: ops.Channelwise, values: Mapping[str, Array], rounding: Rounding) -> Array:
+    integers = values[op.inputs[0]].astype(np.int32) - op.code.zero_point
+    if op.add is not None:
+        integers = integers + op.add
+    bounded = np.minimum(np.maximum(integers, op.low), op.high)
+    return np.asarray(bounded + op.code.zero_point, op.code.dtype)
+
+
 def _max_pool(op: ops.MaxPool, values: Mapping[str, Array], rounding: Rounding) -> Array:
     windows = slid(values[op.inputs[0]], op.window, op.code.limits[0])
     return np.asarray(windows.max(axis=_kernel_axes(windows)))
@@ -155,6 +163,7 @@ _COMPUTE: dict[type[Op], Callable[[Any, Mapping[str, Array], Rounding], Array]] 
     ops.Layer: _layer,
     ops.Product: _product,
     ops.Sum: _sum,
+    ops.Channelwise: _channelwise,
     ops.MaxPool: _max_pool,
     ops.AveragePool: _average_pool,
     ops.Move: _move,

@@ -169,6 +169,21 @@ class Sum(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class Channelwise(Op):
+    """Add, Max, Min by constants, Relu and Clip in a row: `min(max((q - z) + add, low), high) + z`, exact.
+
+    `code`: the input's and the output's. `add` (None: nothing is added), `low`, `high`: int32, relative to
+    the zero point, broadcastable, right-aligned, against the codes: `[]`, `[c, 1, 1]`. `low <= high`, both
+    within the limits of the codes; |add| is at most 512, which saturates whatever it is added to.
+    """
+
+    code: Code
+    add: Array | None
+    low: Array
+    high: Array
+
+
+@dataclass(frozen=True, eq=False)
 class MaxPool(Op):
     """The largest code in each window; padding loses against every code. The output's code is the input's."""
 

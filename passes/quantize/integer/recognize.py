@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 
 from optc.models.errors import InputError
 from optc.models.model import Model
+from optc.passes.quantize.integer.channelwise import has_constant, read_channelwise
 from optc.passes.quantize.integer.endings import finish_layer, read_product
 from optc.passes.quantize.integer.facts import Facts
 from optc.passes.quantize.integer.found import Found
@@ -30,6 +31,8 @@ _LAYERS = ("Conv", "Gemm", "MatMul")
 
 _READERS: dict[str, Callable[[gs.Node, Facts], Found | str]] = {
     "MatMul": read_product,
+    "Max": read_channelwise,
+    "Min": read_channelwise,
     "MaxPool": read_max_pool,
     "AveragePool": read_average_pool,
     "GlobalAveragePool": read_average_pool,
@@ -92,6 +95,9 @@ class _Recognizer:
         cores = self._cores()
         accumulated: set[int] = set()
         for node in self._open("Add"):
+            if has_constant(node, self.facts):
+                self._note(node, read_channelwise(node, self.facts))
+                continue
             found = read_sum(node, cores, self.facts)
             self._note(node, found)
             if isinstance(found, Found):
@@ -99,7 +105,7 @@ class _Recognizer:
         for core in cores.values():
             self._note(core.nodes[0], finish_layer(core, id(core.output) in accumulated, self.facts))
         for node in self._open(*_READERS):
-            if id(node) not in self.reasons:
+            if id(node) not in self.reasons and id(node) not in self.taken:
                 self._note(node, _READERS[node.op](node, self.facts))
         for node in self._open("Relu", "Clip"):
             self._note(node, read_sum(node, cores, self.facts))

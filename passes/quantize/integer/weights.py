@@ -34,7 +34,9 @@ class Bias:
 
 
 @dataclass(frozen=True, eq=False)
-class _Stored:
+class Stored:
+    """Constant codes, their scales, and the DQ that makes floats of them, maybe behind a Q."""
+
     codes: Array
     scales: Scales
     nodes: list[gs.Node]
@@ -42,7 +44,7 @@ class _Stored:
 
 def read_weight(tensor: gs.Tensor, axis: int, facts: Facts) -> Weight | str:
     """The weight that `tensor` stands for, its channels along `axis`; a reason where it has no int8 form."""
-    stored = _stored(tensor, facts)
+    stored = stored_codes(tensor, facts)
     if isinstance(stored, str):
         return stored
     scale, zero = stored.scales.scale, stored.scales.zero
@@ -66,7 +68,7 @@ def read_bias(tensor: gs.Tensor, product: Array, facts: Facts) -> Bias | str:
     floats = facts.constant(tensor)
     if floats is not None:
         return _float_bias(floats, [])
-    stored = _stored(tensor, facts)
+    stored = stored_codes(tensor, facts)
     if isinstance(stored, str):
         return "its bias is not a constant"
     codes, scale, zero = stored.codes, stored.scales.scale, stored.scales.zero
@@ -90,7 +92,7 @@ def _float_bias(values: Array, nodes: list[gs.Node]) -> Bias | str:
     return Bias(values.reshape(-1), nodes)
 
 
-def _stored(tensor: gs.Tensor, facts: Facts) -> _Stored | str:
+def stored_codes(tensor: gs.Tensor, facts: Facts) -> Stored | str:
     """The constant codes behind a DQ: stored, or made by a Q from a float constant."""
     node = tensor.inputs[0] if tensor.inputs else None
     if node is None or not is_quantizer(node, "DequantizeLinear"):
@@ -102,12 +104,12 @@ def _stored(tensor: gs.Tensor, facts: Facts) -> _Stored | str:
         return scales
     codes = facts.constant(node.inputs[0])
     if codes is not None:
-        return _Stored(codes, scales, [node])
+        return Stored(codes, scales, [node])
     source = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
     if source is None or not is_quantizer(source, "QuantizeLinear"):
         return "its weight is computed at run time"
     made = _quantized(source, facts)
-    return made if isinstance(made, str) else _Stored(made, scales, [source, node])
+    return made if isinstance(made, str) else Stored(made, scales, [source, node])
 
 
 def _quantized(node: gs.Node, facts: Facts) -> Array | str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from optc.passes.quantize.integer.ops import (
     AveragePool,
+    Channelwise,
     Concat,
     Dequantize,
     Layer,
@@ -17,6 +18,7 @@ from optc.passes.quantize.integer.ops import (
     Sum,
 )
 from optc.passes.quantize.reference import Rounding
+from optc.targets.lowering.integer.channelwise import emit_channelwise
 from optc.targets.lowering.integer.layers import emit_layer, emit_product
 from optc.targets.lowering.integer.pools import emit_average_pool, emit_max_pool
 from optc.targets.lowering.integer.sums import emit_concat, emit_dequantize, emit_quantize, emit_sum
@@ -32,6 +34,8 @@ def emit(builder: Any, op: Op, values: Mapping[str, Any], rounding: Rounding) ->
             return emit_product(builder, op, inputs[0], inputs[1], rounding)
         case Sum():
             return emit_sum(builder, op, inputs, rounding)
+        case Channelwise():
+            return emit_channelwise(builder, op, inputs[0])
         case Concat():
             return emit_concat(builder, op, inputs, rounding)
         case MaxPool():

@@ -203,8 +203,16 @@ def test_shape_arithmetic_is_left_alone() -> None:
             "MatMul: its weight is not float32",
         ),
         (
-            f"(float[N,4] x) => (float[N,4] y) <{M}, float v = {{2}}> {{ a = Gemm (x, m) y = Add (a, v) }}",
+            f"(float[N,4] x) => (float[N,4] y) <{M}> {{ a = Gemm (x, m) y = Add (a, m) }}",
             "Add: one of its operands is a constant",
+        ),
+        (
+            f"(float[N,4] x) => (float[N,4] y) <{M}, float v = {{2}}> {{ a = Gemm (x, m) y = Add (a, v) }}",
+            "Add: no integer node reads it",
+        ),
+        (
+            "(float[N,4] x) => (float[N,4] y) { a = Sin (x) y = Max (x, a) }",
+            "Max: Max has no integer form here but by a constant a channel",
         ),
         (
             f"""(float[N,4] x) => (float[N,4] y) <{M}, float s = {{1}}, uint8 z = {{0}}> {{

@@ -52,7 +52,7 @@ def test_generated_networks(
 CONSTANTS = """float half = {0.5}, float one = {1}, float two = {2}, float third = {0.3},
  float tiny = {0.001}, uint8 z = {3}, uint8 z0 = {0}, int8 zs = {0}, float high = {3},
  float[1] bf = {0.75}, int32[1] b = {5}, int8[2,1] w = {2,-3}, int8[1,1,3] wc = {1,2,3},
- int64[2] flat = {-1,1}"""
+ int64[2] flat = {-1,1}, int32[2,1] k = {-2,300}, int8[2,1] l = {1,-1}, float top = {250}"""
 
 
 def build(body: str, out: str, shape: str, tmp_path: Path, rounding: str = "even") -> Artifact:
@@ -90,6 +90,15 @@ BODIES = {
     ),
     "sum by shifts": (ACCUMULATOR + "m = Clip (a, , high) yq = QuantizeLinear (m, half, z0)", "N,2"),
     "sum in float64": (ACCUMULATOR + "yq = QuantizeLinear (a, third, z0)", "N,2"),
+    "channelwise": (
+        "kd = DequantizeLinear (k, one) ld = DequantizeLinear (l, one) a = Add (d, kd) b = Max (ld, a)"
+        " m = Clip (b, , top) yq = QuantizeLinear (m, one, z)",
+        "N,2,5",
+    ),
+    "channelwise bound": (
+        "ld = DequantizeLinear (l, one) m = Min (d, ld) yq = QuantizeLinear (m, one, z)",
+        "N,2,W",
+    ),
     "relu alone": ("r = Relu (d) yq = QuantizeLinear (r, third, z0)", "N,2"),
     "padded": (
         CONV + "bd = DequantizeLinear (b, one) "

@@ -108,7 +108,9 @@ def _convolutional(build: _Builder) -> Network:
     maps = [_Map("x", shape)]
     maps.append(_convolution(build, maps[-1]))
     for _ in range(build.draw(st.integers(1, 4))):
-        step = build.one_of(_convolution, _residual, _residual, _concat, _max_pool, _average_pool, _slice)
+        step = build.one_of(
+            _convolution, _residual, _residual, _channelwise, _concat, _max_pool, _average_pool, _slice
+        )
         maps.append(step(build, build.one_of(*maps[-2:])))
     outputs = [maps[-1].name]
     if build.one_of(True, False):
@@ -169,6 +171,16 @@ def _residual(build: _Builder, source: _Map) -> _Map:
     right = build.one_of(source.name, _same(build, source))
     operands = [left, right] if build.one_of(True, False) else [right, left]
     return _Map(build.activated(build.node("Add", operands)), source.shape)
+
+
+def _channelwise(build: _Builder, source: _Map) -> _Map:
+    """Add, Max and Min by constants, then maybe a Relu, and a convolution."""
+    shape = build.one_of((), (source.shape[0], *[1] * (len(source.shape) - 1)))
+    value = source.name
+    for op in build.one_of(["Add"], ["Max"], ["Add", "Max", "Min"], ["Min", "Max"]):
+        operands = [value, build.constant(build.rng.standard_normal(shape) * build.one_of(0.3, 2, 20))]
+        value = build.node(op, operands if build.one_of(True, False) else operands[::-1])
+    return _convolution(build, _Map(build.activated(value), source.shape))
 
 
 def _concat(build: _Builder, source: _Map) -> _Map:

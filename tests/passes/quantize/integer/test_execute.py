@@ -20,7 +20,8 @@ from optc.passes.quantize.quantize import Quantize
 from optc.passes.registry import parse_passes
 
 CONSTANTS = """float half = {0.5}, float one = {1}, float two = {2}, uint8 z = {3}, uint8 z0 = {0},
- int8[2,1] w = {2,-3}, int8[1,1,3] wc = {1,2,3}, int32[1] b = {5}, float[1] bf = {0.75}, float high = {3}"""
+ int8[2,1] w = {2,-3}, int8[1,1,3] wc = {1,2,3}, int32[1] b = {5}, float[1] bf = {0.75}, float high = {3},
+ int32[2] a = {-2,300}, int8[2] l = {1,-1}"""
 
 
 def run(body: str, x: object, shape: str = "N,2", rounding: str = "even") -> np.ndarray:
@@ -77,6 +78,13 @@ def test_concat_brings_codes_to_its_own() -> None:
     body = """e = DequantizeLinear (q, one, z) r = Relu (e) rq = QuantizeLinear (r, two, z0)
         rd = DequantizeLinear (rq, two, z0) m = Concat <axis=1> (d, rd) yq = QuantizeLinear (m, one, z)"""
     assert run(body, [[-2, 5]]).tolist() == [[1, 8, 3, 7]]
+
+
+def test_constants_channel_by_channel() -> None:
+    body = """ad = DequantizeLinear (a, one) ld = DequantizeLinear (l, one)
+        e = Add (d, ad) f = Max (e, ld) m = Clip (f, , high) yq = QuantizeLinear (m, one, z)"""
+    # 5 - 2 = 3; -3 - 2 below 1; 4 + 300 above the Clip; -1 + 300 too
+    assert run(body, [[5, 4], [-3, -1]]).tolist() == [[6, 6], [4, 6]]
 
 
 def test_product_and_moves() -> None:

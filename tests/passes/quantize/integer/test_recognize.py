@@ -7,6 +7,7 @@ from optc.models.model import Model
 from optc.passes.quantize.integer.ops import (
     AveragePool,
     Biased,
+    Channelwise,
     Concat,
     Dequantize,
     IntegerProgram,
@@ -28,7 +29,8 @@ CONSTANTS = """float s = {0.5}, float t = {0.3}, uint8 z = {3}, uint8 zt = {0}, 
  int8[2,2] w = {1,-2,3,127}, float[2] sw = {0.1,0.2}, int8[2] zw = {0,0}, float sone = {0.25},
  int32[2] b = {10,-20}, float[2] sb = {0.05,0.1}, float[2] bf = {1,2}, uint8[2,2] wu = {0,255,128,130},
  uint8 zu = {128}, uint8 zlow = {0}, float[2,2] wf = {0.1,0.2,-0.3,30}, int8[1,2,1,1] wc = {5,-5},
- float low = {-1}, float high = {6}, int64[2] shape = {2,-1}, float far = {1e-30}"""
+ float low = {-1}, float high = {6}, int64[2] shape = {2,-1}, float far = {1e-30},
+ int32[2,1,1] k = {5,-7}"""
 
 
 def program(body: str, types: str = "float[2,2] x) => (float[2,2] y", opset: int = 21) -> IntegerProgram:
@@ -175,6 +177,33 @@ def test_units(body: str, kind: type[Op]) -> None:
     assert not found.left and only(kind, found).output == "yq"
 
 
+KC = "kd = DequantizeLinear (k, s)"
+
+
+@pytest.mark.parametrize(
+    ("body", "add", "low", "high"),
+    [
+        (f"{KC} m = Add (d, kd) {SAME}", [[[5]], [[-7]]], -3, 252),
+        (f"{KC} n = Add (kd, d) m = Relu (n) {SAME}", [[[5]], [[-7]]], 0, 252),
+        (f"{KC} m = Max (d, kd) {SAME}", None, [[[5]], [[-3]]], 252),
+        (f"{KC} m = Min (d, kd) {SAME}", None, -3, [[[5]], [[-3]]]),
+        (f"{KC} n = Max (d, kd) m = Clip (n, low, high) {SAME}", None, [[[5]], [[-2]]], 12),
+        (f"{KC} n = Max (d, low) m = Min (n, kd) {SAME}", None, [[[-2]], [[-3]]], [[[5]], [[-3]]]),
+        (f"m = Max (d, low) {SAME}", None, -2, 252),  # bounds may be float
+    ],
+)
+def test_channelwise(body: str, add: object, low: object, high: object) -> None:
+    found = program(body, IMAGE)
+    op = only(Channelwise, found)
+    assert isinstance(op, Channelwise) and not found.left and (op.inputs, op.output) == (("q",), "yq")
+    assert (None if op.add is None else op.add.tolist()) == add
+    assert [op.low.tolist(), op.high.tolist()] == [
+        np.broadcast_to(v, np.shape(k)).tolist() for v, k in ((low, op.low), (high, op.high))
+    ]
+    assert op.low.dtype == op.high.dtype == np.int32
+    assert {type(o).__name__ for o in found.ops} == {"Quantize", "Channelwise", "Dequantize"}
+
+
 def test_a_move_keeps_constants_and_names_of_its_parameters() -> None:
     move = only(Move, program(f"n = Shape (x) m = Reshape (d, n) {SAME}", IMAGE))
     assert isinstance(move, Move) and move.parameters == ("n",) and not move.constants
@@ -197,6 +226,11 @@ def test_a_move_keeps_constants_and_names_of_its_parameters() -> None:
         (f"{WEIGHT} m = Gemm (d, wd, wf) {TAIL}", "Gemm", "its bias differs from row to row"),
         (f"wd = DequantizeLinear (w, far) m = MatMul (d, wd) {TAIL}", "MatMul", "not within 2^-63"),
         (f"m = Add (d, bf) {TAIL}", "Add", "one of its operands is a constant"),
+        (f"kd = DequantizeLinear (k, t) m = Add (d, kd) {SAME}", "Add", "one of its operands is a constant"),
+        (f"kd = DequantizeLinear (k, s) m = Add (d, kd) {TAIL}", "Add", "have different codes"),
+        (f"m = Max (d, low) {TAIL}", "Max", "its input and its output have different codes"),
+        (f"m = Max (d, d) {TAIL}", "Max", "no integer form here but by a constant"),
+        ("m = Min (d, low) y = Exp (m)", "Min", "its result is not quantized"),
         (f"m = Transpose (d) {TAIL}", "Transpose", "its input and its output have different codes"),
         ("m = Relu (d) y = Exp (m)", "Relu", "its result is not quantized"),
         (f"lo = Exp (low) m = Clip (d, lo) {TAIL}", "Clip", "its bounds are computed at run time"),

@@ -1,4 +1,4 @@
-"""How every pass of the family is tested: ONNX text before and after, idempotence, equal outputs."""
+"""How every exact pass is tested: ONNX text before and after, idempotence, equal outputs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Pre-activation: BatchNormalization and Relu in front of layers, moved into them as far as they go."""

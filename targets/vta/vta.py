@@ -28,7 +28,10 @@ from optc.targets.vta.sim import Fsim
 from optc.targets.vta.timed import Timed
 from optc.targets.vta.timing import TIMINGS
 
-_PASSES = "quantize{activations=int8,scales=pow2,rounding=half_up,residual=accumulator,per_channel=false}"
+_PASSES = (
+    "move-preactivation,"
+    "quantize{activations=int8,scales=pow2,rounding=half_up,residual=accumulator,per_channel=false}"
+)
 
 UOPS = 2048
 """Micro-ops that the original's RTL holds."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from optc.passes.quantize.integer.ops import (
     AveragePool,
+    Channelwise,
     Clamped,
     Concat,
     Layer,
@@ -37,7 +38,6 @@ from optc.targets.vta.compiler.requantize import (
 from optc.targets.vta.compiler.stages import (
     Accumulate,
     Axis,
-    Channelwise,
     Combine,
     Immediate,
     Plane,
@@ -45,6 +45,7 @@ from optc.targets.vta.compiler.stages import (
     Stage,
     Step,
     Term,
+    Vector,
     Write,
 )
 from optc.targets.vta.compiler.values import Layout, image_layout, matrix_layout
@@ -87,6 +88,7 @@ class Builder:
             MaxPool: self._max_pool,
             AveragePool: self._average_pool,
             Concat: self._concat,
+            Channelwise: self._channelwise,
             Move: self._move,
         }
         if type(op) not in make:
@@ -367,6 +369,38 @@ class Builder:
             op, out, terms[1:] if low else [], np.zeros(out.sizes[1], np.int64), needed, op.target, 0, steps
         )
 
+    def _channelwise(self, op: Channelwise) -> Stage:
+        matrix = self._like([op.inputs[0], op.output])
+        self._check_code(op.code, op.inputs[0])
+        out = self.layout(op.output, matrix)
+        term = self._identity(op.inputs[0], op, out)
+        steps = (Reset(), Accumulate((term,)), *self.channel_steps(op))
+        return Stage(self._label(op), out.extent(self.config), steps)
+
+    def channel_steps(self, op: Channelwise) -> tuple[Step, ...]:
+        """From the input's codes in ACC to the output's, and out."""
+        out = self.layouts[op.output]
+        low, high = op.code.limits
+        steps: list[Step] = []
+        if op.add is not None:
+            steps.append(self._by_channel(AluOp.ADD, op.add, out))
+        if op.low.max() > low or (op.add is not None and op.add.min() < 0):
+            steps.append(self._by_channel(AluOp.MAX, op.low, out))
+        if op.high.min() < high or (op.add is not None and op.add.max() > 0):
+            steps.append(self._by_channel(AluOp.MIN, op.high, out))
+        if not steps:
+            steps.append(Immediate(AluOp.MAX, low))
+        return (*steps, self._write(op.output, out))
+
+    def _by_channel(self, op: AluOp, values: Array, out: Layout) -> Step:
+        flat = np.asarray(values).reshape(-1)
+        if flat.size not in (1, out.sizes[1]):
+            raise Refused("its constants are not one for each channel")
+        if (flat == flat[0]).all():
+            return Immediate(op, int(flat[0]))
+        extent = out.extent(self.config)
+        return Vector(op, vector(flat, extent.blocks, self.config.block))
+
     def _move(self, op: Move) -> None:
         """Nothing to do where the output's elements are the input's, from some block on."""
         shapes = self.shapes.get(op.inputs[0]), self.shapes.get(op.output)
@@ -442,7 +476,7 @@ class Builder:
         biases = bias_terms(lanes, self.config.block, _BIAS_STEPS)
         summed: list[Step] = [Accumulate((*(biases or ()), *terms))] if biases or terms else []
         if biases is None:
-            summed.append(Channelwise(AluOp.ADD, lanes.reshape(-1, self.config.block)))
+            summed.append(Vector(AluOp.ADD, lanes.reshape(-1, self.config.block)))
         ending = list(needed.steps)
         if late:
             at = next(i for i, s in enumerate(ending) if isinstance(s, Immediate) and s.op != AluOp.SHR)

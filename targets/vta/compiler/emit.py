@@ -13,13 +13,13 @@ from optc.targets.vta.compiler.nest import Index, Loop, Nest, nests
 from optc.targets.vta.compiler.stages import (
     Accumulate,
     Axis,
-    Channelwise,
     Combine,
     Reset,
     Run,
     Stage,
     Step,
     Term,
+    Vector,
     Write,
 )
 from optc.targets.vta.compiler.tiling import Buffers, Cuts, Range, Tiling, of_blocks, parts_of
@@ -260,7 +260,7 @@ class StageEmitter:
         if isinstance(step, Combine):
             self._combine(unit, tile, step)
             return
-        if isinstance(step, Channelwise):
+        if isinstance(step, Vector):
             number = next(n for n, s in enumerate(self.stage.vectors) if s is step)
             vector = number * self.stage.extent.blocks + tile.blocks[0]
             uops = np.array([[box.base, vector, 0]])

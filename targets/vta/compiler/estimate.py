@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from optc.targets.vta.compiler.stages import Accumulate, Axis, Channelwise, Combine, Stage, Term, Write
+from optc.targets.vta.compiler.stages import Accumulate, Axis, Combine, Stage, Term, Vector, Write
 from optc.targets.vta.compiler.tiling import Cuts, Density, Range, Tiling
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.timing import WORD_BYTES, Timing
@@ -40,7 +40,7 @@ def _passes(stage: Stage, step: object) -> int:
     if isinstance(step, Combine):
         plane = stage.planes[max(step.source, step.plane) - 1]
         return 2 * plane.y.kernel * plane.x.kernel
-    return 2 if isinstance(step, Channelwise) else 1
+    return 2 if isinstance(step, Vector) else 1
 
 
 class Estimator:

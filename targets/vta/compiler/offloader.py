@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from optc.passes.quantize.integer.ops import Concat, Dequantize, Layer, Op, Quantize, Sum, ToAccumulator
+from optc.passes.quantize.integer.ops import (
+    Channelwise,
+    Concat,
+    Dequantize,
+    Layer,
+    Op,
+    Quantize,
+    Sum,
+    ToAccumulator,
+)
 from optc.passes.quantize.reference import Rounding
 from optc.targets.lowering.offload import Region, Shapes
 from optc.targets.vta.compiler.build import Builder, Refused
@@ -58,8 +67,10 @@ class VtaOffloader:
         """As `Offloader.compile`."""
         layouts = self._builder.layouts
         aliases = dict(self._builder.aliases) | self._joined(region)
+        stages = {o.output: self._stages[o.output] for o in region.ops if self._works(o, aliases)}
+        self._extend(region, stages)
         program = compile_region(
-            [self._stages[o.output] for o in region.ops if self._works(o, aliases)],
+            list(stages.values()),
             {n: layouts[n] for n in region.inputs},
             {n: layouts[n] for n in region.outputs},
             self.machine,
@@ -68,6 +79,22 @@ class VtaOffloader:
         )
         self._end = program.end
         self.programs[region.name] = program
+
+    def _extend(self, region: Region, stages: dict[str, Stage]) -> None:
+        """Let a stage go on to what only moves and clamps its codes, while they are in ACC."""
+        extended: set[str] = set()
+        for op in region.ops:
+            source = op.inputs[0]
+            if not isinstance(op, Channelwise) or source not in stages or source in extended:
+                continue
+            before = stages[source]
+            readers = [o for o in region.ops if source in o.inputs]
+            alone = len(readers) == 1 and source not in region.outputs
+            kept = before.steps[:-1] if alone else before.steps
+            more = (*kept, *self._builder.channel_steps(op))
+            stages[source] = Stage(before.label, before.extent, more, before.planes, before.macs)
+            extended.add(source)
+            del stages[op.output]
 
     def _works(self, op: Op, aliases: Mapping[str, tuple[str, int]]) -> bool:
         """Whether the operation has a stage of its own."""

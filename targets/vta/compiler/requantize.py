@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from optc.passes.quantize.integer.ops import Clamped
 from optc.passes.quantize.reference import SURE_TO_SATURATE, Rounding
-from optc.targets.vta.compiler.stages import Channelwise, Combine, Immediate, Plane, Reset, Step
+from optc.targets.vta.compiler.stages import Combine, Immediate, Plane, Reset, Step, Vector
 from optc.targets.vta.isa import AluOp
 
 Array = NDArray[Any]
@@ -49,7 +49,7 @@ def requantization(
     if bits.min() < low:
         return f"its shifts differ by more than {_MOST} bits between channels"
     first = shift_right(low)
-    return Requantization(half, (*first, Channelwise(AluOp.SHR, vector(bits - low, *lanes)), *clamp(target)))
+    return Requantization(half, (*first, Vector(AluOp.SHR, vector(bits - low, *lanes)), *clamp(target)))
 
 
 def _uniform(bits: int, target: Clamped, rounding: Rounding, bound: float) -> Requantization | str:

@@ -161,7 +161,7 @@ class Immediate:
 
 
 @dataclass(frozen=True, eq=False)
-class Channelwise:
+class Vector:
     """op(x, values[channel]) on each value of a plane; int32 (blocks, BLOCK)."""
 
     op: AluOp
@@ -187,7 +187,7 @@ class Write:
     first_block: int = 0
 
 
-Step = Reset | Accumulate | Immediate | Channelwise | Combine | Write
+Step = Reset | Accumulate | Immediate | Vector | Combine | Write
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +209,6 @@ class Stage:
         object.__setattr__(self, "terms", terms)
 
     @property
-    def vectors(self) -> tuple[Channelwise, ...]:
+    def vectors(self) -> tuple[Vector, ...]:
         """The steps with a constant for each channel."""
-        return tuple(s for s in self.steps if isinstance(s, Channelwise))
+        return tuple(s for s in self.steps if isinstance(s, Vector))

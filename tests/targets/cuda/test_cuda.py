@@ -96,3 +96,16 @@ def test_what_is_missing_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_
     with pytest.raises(MissingError, match=r"pip install 'optc\[cuda\]'"):
         optc.compile(model(), Cuda(), "", out=tmp_path / "m.cuda")
     assert not (tmp_path / "m.cuda").exists()
+
+
+def test_constants_channel_by_channel_become_kernels(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["": 21]> g (float[1,2,8,8] x) => (int8 yq)
+        <float one = {1}, int8 z = {0}, int32[2,1,1] k = {-2,300}, int8[2,1,1] l = {1,-1}> {
+        q = QuantizeLinear (x, one, z) d = DequantizeLinear (q, one, z)
+        kd = DequantizeLinear (k, one) ld = DequantizeLinear (l, one)
+        a = Add (d, kd) m = Max (ld, a) yq = QuantizeLinear (m, one, z) }"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    artifact = Cuda().build(Model(proto), tmp_path)
+    assert {p.where for p in artifact.placement} == {"cuda"} and all(p.integer for p in artifact.placement)
+    assert "integer_channelwise" in (tmp_path / kernels.PTX).read_text()

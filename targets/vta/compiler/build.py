@@ -233,6 +233,7 @@ class Builder:
         for term, name in zip(op.terms, op.inputs, strict=True):
             if term.zero_point:
                 raise Refused(f"'{name}' has the zero point {term.zero_point}; on VTA it has to be 0")
+        parts.sort(key=lambda p: len(p[0].index))  # small loads fit behind the passes of the tile before
         return self._accumulated(op, out, parts, bias, needed, bits, macs)
 
     def _identity(self, name: str, op: Op, out: Layout) -> Term:

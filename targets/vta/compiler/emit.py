@@ -22,7 +22,7 @@ from optc.targets.vta.compiler.stages import (
     Vector,
     Write,
 )
-from optc.targets.vta.compiler.tiling import Buffers, Cuts, Range, Tiling, of_blocks, parts_of
+from optc.targets.vta.compiler.tiling import Buffers, Cuts, Range, Tiling, of_blocks, parts_of, ranges
 from optc.targets.vta.compiler.uops import Words
 from optc.targets.vta.config import Memory
 from optc.targets.vta.isa import Alu, AluOp, Gemm, Load, Store, encode_uops
@@ -76,6 +76,19 @@ class _Tile:
         return box.base, box.base + box.plane * self.count
 
 
+_PIECES = 4
+"""Pieces of a stage's last tile, each stored while the next one is worked on."""
+
+
+def _pieces(tile: _Tile) -> list[_Tile]:
+    """A tile in some ranges of its blocks."""
+    found: list[_Tile] = []
+    for low, high in ranges(tile.count, -(-tile.count // _PIECES)):
+        boxes = tuple(_Box(b.rows, b.columns, b.base + low * b.plane) for b in tile.boxes)
+        found.append(_Tile(tile.image, (tile.blocks[0] + low, tile.blocks[0] + high), boxes))
+    return found
+
+
 class StageEmitter:
     """Emits one stage into memories and their stream."""
 
@@ -87,7 +100,8 @@ class StageEmitter:
         room = len(stage.vectors) * stage.extent.blocks
         size = self.cuts.accumulators
         fitting = (memories.config.depth(Memory.ACC) - room) // size
-        self._acc = Slots(room, size, max(1, min(fitting, 2)))
+        writes = sum(isinstance(s, Write) for s in stage.steps)
+        self._acc = Slots(room, size, max(1, min(fitting, 1 + writes)))
         self._inputs, self._weights = _slots(tiling.inputs), _slots(tiling.weights)
         self._numbers = {id(t): n for n, t in enumerate(stage.terms)}
         self._patterns: dict[Hashable, list[Nest]] = {}
@@ -117,7 +131,8 @@ class StageEmitter:
         head, tail = self.stage.steps[: writes[0] + 1], self.stage.steps[writes[0] + 1 :]
         first = next(i for i, s in enumerate(head) if isinstance(s, Accumulate))
         before: _Tile | None = None
-        for tile in self._tiles():
+        tiles = list(self._tiles())
+        for tile in tiles[:-1]:
             yield from ((tile, s) for s in head[: first + 1])
             if before is not None:
                 yield from ((before, s) for s in tail)
@@ -125,8 +140,13 @@ class StageEmitter:
             before = tile if self._acc.count > 1 else None
             if before is None:
                 yield from ((tile, s) for s in tail)
+        last = max(i for i, s in enumerate(self.stage.steps) if isinstance(s, Accumulate)) + 1
+        yield from ((tiles[-1], s) for s in head[: first + 1])
         if before is not None:
             yield from ((before, s) for s in tail)
+        yield from ((tiles[-1], s) for s in head[first + 1 : last])
+        for steps in (head[max(last, first + 1) :], tail[max(0, last - len(head)) :]):
+            yield from ((piece, s) for piece in _pieces(tiles[-1]) for s in steps)
 
     def _tiles(self) -> Iterator[_Tile]:
         cuts = self.cuts
@@ -171,7 +191,9 @@ class StageEmitter:
         if not there:
             unit.loads += self._input(term, image, chosen, y, x, inp)
         weights = self._chosen_weights(term, tile.blocks, chosen)
-        key = (number, tile.blocks, int(chosen[0]), int(chosen[-1]))
+        key: Hashable = (number, tile.blocks, int(chosen[0]), int(chosen[-1]))
+        if len(term.weights) == 1:
+            key = number
         wgt, there = self._weights[number].take(key)
         if not there:
             at = self._packed.get(key)

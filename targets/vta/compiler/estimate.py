@@ -46,7 +46,8 @@ def _passes(stage: Stage, step: object) -> int:
 class Estimator:
     """Estimates for the tilings of one stage."""
 
-    def __init__(self, stage: Stage, config: Config, timing: Timing) -> None:
+    def __init__(self, stage: Stage, config: Config, timing: Timing, uops: int) -> None:
+        self.uops = uops
         self.stage, self.config, self.timing = stage, config, timing
         self.floor = floor(stage)
         self._words = {m: config.element_bytes(m) // WORD_BYTES for m in (Memory.INP, Memory.WGT)}
@@ -59,7 +60,7 @@ class Estimator:
         block_tiles = len(cuts.block_ranges)
         tiles = places * block_tiles
         compute: float = self.floor + tiles * self.timing.drain * (len(self.stage.steps) - 1)
-        memory, begin = 0.0, 0.0
+        memory = begin = kept = each_time = 0.0
         for number, term in enumerate(self.stage.terms):
             counts = self._densities[number].of(cuts.block_ranges[0])
             sources = len(counts)
@@ -75,9 +76,13 @@ class Estimator:
             stays = parts * (1 if tiling.blocks_outer else block_tiles) <= weights.count
             blocks = block_tiles * parts if len(term.weights) == 1 else len(term.weights)
             memory += (1 if stays else places) * (blocks * self._words[Memory.WGT] + 25 * parts * block_tiles)
+            if inputs.count == 1 or weights.count == 1 < parts:
+                compute += loads * sources * cuts.input_plane(number) * self._words[Memory.INP]
             begin = max(begin, inputs.size * self._words[Memory.INP] + weights.size * self._words[Memory.WGT])
             variants = min(tiles * parts, 2 * math.lcm(min(inputs.count, 4), min(weights.count, 4)))
-            compute += variants * int(counts.sum()) / parts / 2
+            kept += variants * int(counts.sum()) / parts
+            each_time += tiles * int(counts.sum())
+        compute += kept / 2 if kept <= self.uops else each_time / 2 + memory / 2
         return max(compute, memory) + begin
 
     def _instructions(self, number: int, cuts: Cuts) -> float:

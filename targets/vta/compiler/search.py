@@ -17,7 +17,7 @@ from optc.targets.vta.compiler.stream import Stream
 from optc.targets.vta.compiler.tiling import Tiling, tilings
 from optc.targets.vta.compiler.uops import UopMemory
 from optc.targets.vta.config import Config
-from optc.targets.vta.timing import Timing, simulate
+from optc.targets.vta.timing import Report, Timing, simulate
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Machine:
     uops: int
 
 
-def alone(stage: Stage, tiling: Tiling, machine: Machine) -> int:
-    """Cycles of the stage as a program by itself."""
+def alone(stage: Stage, tiling: Tiling, machine: Machine) -> Report:
+    """How long the stage takes as a program by itself."""
     addresses: dict[str, int] = {}
     end = 256
     writes = [(s.target, s.extent) for s in stage.steps if isinstance(s, Write)]
@@ -41,7 +41,7 @@ def alone(stage: Stage, tiling: Tiling, machine: Machine) -> int:
     stream = Stream(machine.config, machine.timing, end)
     to = Memories(machine.config, stream, UopMemory(machine.uops), addresses)
     drive(StageEmitter(stage, tiling, to).units(), to)
-    return simulate(stream.finish(), machine.config, machine.timing).cycles
+    return simulate(stream.finish(), machine.config, machine.timing)
 
 
 TRIED = 8
@@ -71,13 +71,13 @@ def signature(stage: Stage) -> bytes:
 
 
 def _search(stage: Stage, machine: Machine) -> tuple[Tiling, int]:
-    estimator = Estimator(stage, machine.config, machine.timing)
+    estimator = Estimator(stage, machine.config, machine.timing, machine.uops)
     found_tilings = enumerate(tilings(stage, machine.config))
     candidates = sorted((estimator.cycles(cuts, t), n, t) for n, (cuts, t) in found_tilings)
     found: list[tuple[int, int, Tiling]] = []
     for _, number, tiling in candidates:
         try:
-            found.append((alone(stage, tiling, machine), number, tiling))
+            found.append((alone(stage, tiling, machine).cycles, number, tiling))
         except ValueError:
             continue
         if len(found) == TRIED:

@@ -53,16 +53,21 @@ class Density:
         counts = np.zeros((blocks + 1, int(term.in_blocks.max(initial=0)) + 1), np.int64)
         np.add.at(counts, (term.index[:, 0] + 1, term.index[:, 1]), 1)
         self._below = np.cumsum(counts, axis=0)
-        self._shared = len(term.weights) == 1
+        self.shared = len(term.weights) == 1
 
     def of(self, blocks: Range) -> Index:
         """Weight blocks for each source block that output blocks of the range read, in order."""
         counts = self._below[blocks[1]] - self._below[blocks[0]]
         return np.asarray(counts[counts > 0])
 
+    def overlap(self, first: Range, second: Range) -> bool:
+        """Whether output blocks of both ranges read a source block."""
+        counts = [self._below[b] - self._below[a] for a, b in (first, second)]
+        return bool(np.any((counts[0] > 0) & (counts[1] > 0)))
+
     def most(self, block_ranges: Sequence[Range], part: int) -> int:
         """The most weight blocks of a part of `part` source blocks."""
-        if self._shared:
+        if self.shared:
             return 1
         found = 1
         for blocks in block_ranges:
@@ -224,47 +229,63 @@ def _filled(
     part: int,
     order: bool,
 ) -> Tiling | None:
-    stage = cuts.stage
-    places = len(cuts.row_ranges) * len(cuts.column_ranges) * stage.extent.images
+    places = len(cuts.row_ranges) * len(cuts.column_ranges) * cuts.stage.extent.images
     block_tiles = len(cuts.block_ranges)
     free_inp, free_wgt = config.depth(Memory.INP), config.depth(Memory.WGT)
-    chosen: dict[int, tuple[int, Buffers, Buffers]] = {}
+    sizes, inputs, weights = list[int](), list[Buffers](), list[Buffers]()
     others = [n for n in range(len(needs)) if n != main]
     for number in [*others, main]:
-        need = needs[number]
-        if number == main:
-            size = part
-        else:
-            size = max(1, min(need.blocks, config.depth(Memory.INP) // 8 // max(need.plane, 1)))
-        weights = densities[number].most(cuts.block_ranges, size)
+        need, density = needs[number], densities[number]
+        size = part if number == main else _side_part(need, config)
         pieces = -(-need.blocks // size)
-        inputs = _slots(
-            need.plane * size, free_inp, pieces * (places if order else 1), pieces, number == main
-        )
-        slots = _slots(weights, free_wgt, pieces * (1 if order else block_tiles), pieces, number == main)
-        if inputs is None or slots is None:
+        again = block_tiles if _spread(density, cuts) else 1
+        stay = pieces * (places if order else 1)
+        inp = _slots(need.plane * size, free_inp, stay, again)
+        stay = 1 if density.shared else pieces * (1 if order else block_tiles)
+        wgt = _slots(density.most(cuts.block_ranges, size), free_wgt, stay, places)
+        if inp is None or wgt is None:
             return None
-        free_inp, free_wgt = free_inp - inputs.room, free_wgt - slots.room
-        chosen[number] = size, inputs, slots
-    ordered = [chosen[n] for n in range(len(needs))]
+        free_inp, free_wgt = free_inp - inp.room, free_wgt - wgt.room
+        sizes.append(size)
+        inputs.append(inp)
+        weights.append(wgt)
+    for at, number in enumerate(others):
+        wanted = -(-needs[number].blocks // sizes[at])
+        more = max(0, min(wanted - inputs[at].count, free_inp // inputs[at].size))
+        inputs[at] = Buffers(inputs[at].size, inputs[at].count + more)
+        free_inp -= more * inputs[at].size
+    back = sorted(range(len(needs)), key=[*others, main].__getitem__)
     return Tiling(
         cuts.blocks,
         cuts.rows,
         cuts.columns,
         order,
-        tuple(s for s, _, _ in ordered),
-        tuple(i for _, i, _ in ordered),
-        tuple(w for _, _, w in ordered),
+        tuple(sizes[n] for n in back),
+        tuple(inputs[n] for n in back),
+        tuple(weights[n] for n in back),
     )
 
 
-def _slots(size: int, free: int, resident: int, pieces: int, main: bool) -> Buffers | None:
-    """Slots for everything that comes again if that fits, else two or a few; None where not even one fits."""
+def _side_part(need: _Needs, config: Config) -> int:
+    """Source blocks of a part of a term beside the largest: an eighth of INP and of WGT."""
+    by_input = config.depth(Memory.INP) // 8 // max(need.plane, 1)
+    by_weights = config.depth(Memory.WGT) // 8 * need.blocks // max(need.weights, 1)
+    return max(1, min(need.blocks, by_input, by_weights))
+
+
+def _spread(density: Density, cuts: Cuts) -> bool:
+    """Whether tiles of different blocks read the same source blocks."""
+    return len(cuts.block_ranges) > 1 and density.overlap(cuts.block_ranges[0], cuts.block_ranges[1])
+
+
+def _slots(size: int, free: int, resident: int, again: int) -> Buffers | None:
+    """Slots for `resident` parts if they are used `again` and fit, else two; None where not one fits.
+
+    Every slot more is another address, and other micro-ops.
+    """
     most = free // size if size else 0
     if most == 0:
         return None
-    if resident <= most:
-        return Buffers(size, min(most, resident + (pieces if main and resident > 1 else 1)))
-    if most < 2 and main:
-        return Buffers(size, 1)
-    return Buffers(size, min(most, 2 if main else 2))
+    if again > 1 and resident <= most:
+        return Buffers(size, min(most, resident + 1))
+    return Buffers(size, min(most, 2))

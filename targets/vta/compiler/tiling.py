@@ -240,9 +240,9 @@ def _filled(
         pieces = -(-need.blocks // size)
         again = block_tiles if _spread(density, cuts) else 1
         stay = pieces * (places if order else 1)
-        inp = _slots(need.plane * size, free_inp, stay, again)
+        inp = _slots(need.plane * size, free_inp, stay, again, number == main)
         stay = 1 if density.shared else pieces * (1 if order else block_tiles)
-        wgt = _slots(density.most(cuts.block_ranges, size), free_wgt, stay, places)
+        wgt = _slots(density.most(cuts.block_ranges, size), free_wgt, stay, places, number == main)
         if inp is None or wgt is None:
             return None
         free_inp, free_wgt = free_inp - inp.room, free_wgt - wgt.room
@@ -278,7 +278,7 @@ def _spread(density: Density, cuts: Cuts) -> bool:
     return len(cuts.block_ranges) > 1 and density.overlap(cuts.block_ranges[0], cuts.block_ranges[1])
 
 
-def _slots(size: int, free: int, resident: int, again: int) -> Buffers | None:
+def _slots(size: int, free: int, resident: int, again: int, main: bool) -> Buffers | None:
     """Slots for `resident` parts if they are used `again` and fit, else two; None where not one fits.
 
     Every slot more is another address, and other micro-ops.
@@ -286,6 +286,6 @@ def _slots(size: int, free: int, resident: int, again: int) -> Buffers | None:
     most = free // size if size else 0
     if most == 0:
         return None
-    if again > 1 and resident <= most:
+    if again > 1 and resident <= (most if main else most // 4):
         return Buffers(size, min(most, resident + 1))
     return Buffers(size, min(most, 2))

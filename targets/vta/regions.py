@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optc.models import storage
+from optc.passes.quantize.integer.ops import Window
+from optc.targets.vta.compiler.fold import Folded
 from optc.targets.vta.compiler.region import Place, RegionProgram
 from optc.targets.vta.compiler.values import Layout
 from optc.targets.vta.config import Config, Memory
@@ -36,8 +38,9 @@ def save(programs: Mapping[str, RegionProgram], folder: Path) -> list[dict[str, 
                 "owners": owners,
                 "stream": region.stream_address,
                 "end": region.end,
-                "inputs": {n: _place(p) for n, p in region.inputs.items()},
-                "outputs": {n: _place(p) for n, p in region.outputs.items()},
+                "inputs": [_place(p) for p in region.inputs],
+                "outputs": [_place(p) for p in region.outputs],
+                "arguments": region.arguments,
                 "stages": [{"label": s.label, "macs": s.macs} for s in region.stages],
             }
         )
@@ -45,7 +48,23 @@ def save(programs: Mapping[str, RegionProgram], folder: Path) -> list[dict[str, 
 
 
 def _place(place: Place) -> dict[str, Any]:
-    return {"address": place.address, "shape": place.layout.shape, "axes": place.layout.axes}
+    entry = {"address": place.address, "value": place.value, "shape": place.layout.shape}
+    if isinstance(place.layout, Folded):
+        return entry | {"folded": asdict(place.layout.window), "rows": place.layout.rows}
+    return entry | {"axes": place.layout.axes}
+
+
+def _as_place(entry: Mapping[str, Any]) -> Place:
+    shape = tuple(entry["shape"])
+    layout: Layout | Folded
+    if "folded" in entry:
+        parts: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in entry["folded"].items()
+        }
+        layout = Folded(shape, Window(**parts), entry["rows"])
+    else:
+        layout = Layout(shape, tuple(entry["axes"]))
+    return Place(entry["address"], layout, entry["value"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,17 +76,14 @@ class Region:
     owners: NDArray[np.int32]
     stream_address: int
     end: int
-    inputs: Mapping[str, Place]
-    outputs: Mapping[str, Place]
+    arguments: Sequence[str]
+    inputs: Sequence[Place]
+    outputs: Sequence[Place]
     stages: Sequence[Mapping[str, Any]]
 
     @classmethod
     def load(cls, folder: Path, entry: Mapping[str, Any]) -> Region:
         """The region that an entry of the manifest describes."""
-
-        def places(found: Mapping[str, Any]) -> dict[str, Place]:
-            layouts = {n: Layout(tuple(p["shape"]), tuple(p["axes"])) for n, p in found.items()}
-            return {n: Place(p["address"], layouts[n]) for n, p in found.items()}
 
         return cls(
             entry["name"],
@@ -75,8 +91,9 @@ class Region:
             np.load(folder / entry["owners"], allow_pickle=False),
             entry["stream"],
             entry["end"],
-            places(entry["inputs"]),
-            places(entry["outputs"]),
+            entry["arguments"],
+            [_as_place(p) for p in entry["inputs"]],
+            [_as_place(p) for p in entry["outputs"]],
             entry["stages"],
         )
 
@@ -87,20 +104,26 @@ class Region:
         device.write(self.stream_address, self.program.instructions.reshape(-1))
 
     def call(self, device: Device, config: Config, arrays: Sequence[Array]) -> list[Array]:
-        """Codes out for codes in, in the order of `outputs` and `inputs`; several samples one by one."""
-        samples = max(len(a) // p.layout.shape[0] for a, p in zip(arrays, self.inputs.values(), strict=True))
+        """Codes of `outputs` for codes of `arguments`; several samples one by one."""
+        first = {p.value: p.layout.shape[0] for p in self.inputs if p.layout.shape}
+        given = dict(zip(self.arguments, arrays, strict=True))
+        samples = max(len(a) // first.get(n, len(a)) for n, a in given.items())
         if samples <= 1:
-            return self._once(device, config, arrays)
-        each = [self._once(device, config, [a[i : i + 1] for a in arrays]) for i in range(samples)]
+            return self._once(device, config, given)
+        each = [
+            self._once(device, config, {n: a[i : i + 1] for n, a in given.items()}) for i in range(samples)
+        ]
         return [np.concatenate(parts) for parts in zip(*each, strict=True)]
 
-    def _once(self, device: Device, config: Config, arrays: Sequence[Array]) -> list[Array]:
-        for array, place in zip(arrays, self.inputs.values(), strict=True):
-            device.write(place.address, place.layout.pack(array, config).reshape(-1).view(np.uint8))
+    def _once(self, device: Device, config: Config, given: Mapping[str, Array]) -> list[Array]:
+        for place in self.inputs:
+            packed = place.layout.pack(given[place.value], config)
+            device.write(place.address, packed.reshape(-1).view(np.uint8))
         device.run(self.stream_address, len(self.program.instructions))
         size = config.element_bytes(Memory.OUT)
         found: list[Array] = []
-        for place in self.outputs.values():
+        for place in self.outputs:
+            assert isinstance(place.layout, Layout)
             data = device.read(place.address, place.layout.extent(config).elements * size)
             found.append(place.layout.unpack(data.view(np.int8), config))
         return found

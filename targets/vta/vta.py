@@ -116,7 +116,7 @@ class VtaRunner:
 
     def _function(self, region: regions.Region) -> Callable[..., None]:
         def call(*tensors: Any) -> None:
-            count = len(region.inputs)
+            count = len(region.arguments)
             found = region.call(self.device, self.config, [t.numpy() for t in tensors[:count]])
             for out, array in zip(tensors[count:], found, strict=True):
                 out.copyfrom(np.asarray(array, order="C"))

@@ -27,6 +27,7 @@ from optc.passes.quantize.integer.sums import exponents
 from optc.passes.quantize.integer.windows import counts, padding
 from optc.passes.quantize.reference import Rounding, rounded
 from optc.passes.quantize.scales import Code
+from optc.targets.vta.compiler.fold import Folded, fold
 from optc.targets.vta.compiler.linear import bias_terms, convolution, diagonal, placement
 from optc.targets.vta.compiler.requantize import (
     Requantization,
@@ -71,7 +72,12 @@ class Refused(Exception):
 
 @dataclass
 class Builder:
-    """Makes stages of operations. `shapes`: of every value; `kinds`: which axis of a value holds channels."""
+    """Makes stages of operations.
+
+    `shapes`: of every value; `layers`: those that a Sum adds, by their output; `hosted`: values that the host
+    makes. Found on the way: `layouts` of values; `aliases`: values that lie in others; `folded`: sources that
+    are a value folded (its name, and how).
+    """
 
     config: Config
     rounding: Rounding
@@ -79,6 +85,8 @@ class Builder:
     layers: Mapping[str, Layer]
     layouts: dict[str, Layout] = field(default_factory=dict)
     aliases: dict[str, tuple[str, int]] = field(default_factory=dict)
+    hosted: frozenset[str] = frozenset()
+    folded: dict[str, tuple[str, Folded]] = field(default_factory=dict)
 
     def stage(self, op: Op) -> Stage | None:
         """The stage of `op`; None for an accumulator, which the stage of its Sum makes. Raises `Refused`."""
@@ -158,8 +166,21 @@ class Builder:
         else:
             weight = op.weight if op.weight.ndim == 4 else op.weight[:, :, None]
             axes = self._axes(op.window, op.inputs[0])
+            if op.inputs[0] in self.hosted and op.group == 1 and len(op.window.kernel) == 2:
+                found = fold(weight, op.window, source.shape, block)
+                if found is not None:
+                    return self._folded(op.inputs[0], *found)
         index, blocks = convolution(weight, op.group, block)
         return Term(op.inputs[0], source.extent(self.config), *axes, index, blocks)
+
+    def _folded(self, name: str, layout: Folded, weight: Array, axes: tuple[Axis, Axis]) -> Term:
+        """A convolution of a value that the host folds."""
+        source = f"{name} folded {len(self.folded)}"
+        known = [s for s, f in self.folded.items() if f == (name, layout)]
+        source = known[0] if known else source
+        self.folded[source] = name, layout
+        index, blocks = convolution(weight, 1, self.config.block)
+        return Term(source, layout.extent(self.config), *axes, index, blocks)
 
     def _axes(self, window: Window, name: str) -> tuple[Axis, Axis]:
         """Rows and columns of a window over a value of one or two spatial axes."""

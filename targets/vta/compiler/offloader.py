@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from optc.passes.quantize.integer.ops import (
     Channelwise,
@@ -17,9 +18,11 @@ from optc.passes.quantize.integer.ops import (
 from optc.passes.quantize.reference import Rounding
 from optc.targets.lowering.offload import Region, Shapes
 from optc.targets.vta.compiler.build import Builder, Refused
+from optc.targets.vta.compiler.fold import Folded
 from optc.targets.vta.compiler.region import RegionProgram, compile_region
 from optc.targets.vta.compiler.search import Machine
 from optc.targets.vta.compiler.stages import Stage
+from optc.targets.vta.compiler.values import Layout
 from optc.targets.vta.device import PAGE
 
 
@@ -36,7 +39,9 @@ class VtaOffloader:
     def refuse(self, ops: Sequence[Op], shapes: Shapes, rounding: Rounding) -> Mapping[str, str]:
         """As `Offloader.refuse`."""
         layers = {o.output: o for o in ops if isinstance(o, Layer) and isinstance(o.ending, ToAccumulator)}
-        self._builder = Builder(self.machine.config, rounding, shapes, layers)
+        made = {o.output for o in ops if not isinstance(o, Quantize)}
+        hosted = frozenset(n for o in ops for n in o.inputs if n not in made)
+        self._builder = Builder(self.machine.config, rounding, shapes, layers, hosted=hosted)
         self._stages = {}
         reasons: dict[str, str] = {}
         for op in ops:
@@ -71,14 +76,30 @@ class VtaOffloader:
         self._extend(region, stages)
         program = compile_region(
             list(stages.values()),
-            {n: layouts[n] for n in region.inputs},
+            self._sources(region, list(stages.values())),
             {n: layouts[n] for n in region.outputs},
             self.machine,
             self._end,
             aliases,
         )
         self._end = program.end
-        self.programs[region.name] = program
+        self.programs[region.name] = replace(program, arguments=region.inputs)
+
+    def _sources(self, region: Region, stages: Sequence[Stage]) -> dict[str, tuple[str, Layout | Folded]]:
+        """What the host brings: the value of each source, and its layout."""
+        builder = self._builder
+        read = dict.fromkeys(t.source for stage in stages for t in stage.terms)
+        found: dict[str, tuple[str, Layout | Folded]] = {
+            n: builder.folded[n] for n in read if n in builder.folded
+        }
+        plain = {s for s in read if s not in found} | {
+            base for n, (base, _) in builder.aliases.items() if n in read
+        }
+        outputs = {*region.outputs}
+        for name in region.inputs:
+            if name in plain or name in outputs or name not in {v for v, _ in found.values()}:
+                found[name] = name, builder.layouts[name]
+        return found
 
     def _extend(self, region: Region, stages: dict[str, Stage]) -> None:
         """Let a stage go on to what only moves and clamps its codes, while they are in ACC."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from optc.models.errors import InputError
 from optc.targets.vta.compiler.driver import drive
 from optc.targets.vta.compiler.emit import StageEmitter, Unit
+from optc.targets.vta.compiler.fold import Folded
 from optc.targets.vta.compiler.linear import ONES, constant_element
 from optc.targets.vta.compiler.memory import Memories
 from optc.targets.vta.compiler.search import Machine, best_tiling
@@ -34,32 +35,35 @@ Alias = tuple[str, int]
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where a tensor lies: byte address and layout."""
+    """Where a tensor lies: byte address and layout; what is in it: a value, by name."""
 
     address: int
-    layout: Layout
+    layout: Layout | Folded
+    value: str
 
 
 @dataclass(frozen=True, eq=False)
 class RegionProgram:
     """`instructions`: (n, 16) uint8, at `stream_address`; `constants`: written once; `end`: first free byte.
 
-    `stages`: the label of each stage; `owners`: the stage of each instruction.
+    `arguments`: the values that a call is given, in order; `stages`: what was compiled; `owners`: the stage
+    of each instruction.
     """
 
     instructions: NDArray[np.uint8]
     stream_address: int
     constants: tuple[Area, ...]
-    inputs: Mapping[str, Place]
-    outputs: Mapping[str, Place]
+    inputs: tuple[Place, ...]
+    outputs: tuple[Place, ...]
     end: int
     stages: tuple[Stage, ...]
+    arguments: tuple[str, ...]
     owners: NDArray[np.int64]
 
 
 def compile_region(
     stages: Sequence[Stage],
-    inputs: Mapping[str, Layout],
+    inputs: Mapping[str, tuple[str, Layout | Folded]],
     outputs: Mapping[str, Layout],
     machine: Machine,
     base: int = PAGE,
@@ -67,7 +71,7 @@ def compile_region(
 ) -> RegionProgram:
     """One program of all `stages`, in their order, in memory from byte `base` on.
 
-    `aliases`: tensors that lie inside of others.
+    `inputs`: the value that each source is, and its layout; `aliases`: tensors that lie inside of others.
     Raises `InputError` where it does not fit the address space.
     """
     config = machine.config
@@ -101,10 +105,11 @@ def compile_region(
         encoded,
         at,
         tuple(constants),
-        {n: Place(addresses[n] * element, layout) for n, layout in inputs.items()},
-        {n: Place(addresses[n] * element, layout) for n, layout in outputs.items()},
+        tuple(Place(addresses[n] * element, layout, v) for n, (v, layout) in inputs.items()),
+        tuple(Place(addresses[n] * element, layout, n) for n, layout in outputs.items()),
         _page(at + encoded.nbytes),
         tuple(stages),
+        tuple(dict.fromkeys(v for v, _ in inputs.values())),
         np.array(stream.owners),
     )
 
@@ -117,7 +122,7 @@ def _units(stages: Sequence[Stage], to: Memories, machine: Machine) -> Iterator[
 
 def _plan(
     stages: Sequence[Stage],
-    ends: tuple[Mapping[str, Layout], Mapping[str, Layout]],
+    ends: tuple[Iterable[str], Iterable[str]],
     aliases: Mapping[str, Alias],
     first: int,
     page: int,

@@ -44,7 +44,7 @@ def alone(stage: Stage, tiling: Tiling, machine: Machine) -> Report:
     return simulate(stream.finish(), machine.config, machine.timing)
 
 
-TRIED = 8
+TRIED = 16
 """Tilings that the timing model looks at, the best by estimate first."""
 
 

@@ -106,6 +106,8 @@ class StageEmitter:
         self._numbers = {id(t): n for n, t in enumerate(stage.terms)}
         self._patterns: dict[Hashable, list[Nest]] = {}
         self._packed: dict[Hashable, int] = {}
+        self._encoded: dict[Hashable, Words] = {}
+        self._used: dict[Hashable, Index] = {}
 
     def units(self) -> Iterator[Unit]:
         """The stage's work in order; a part of a term begins a new unit."""
@@ -190,10 +192,11 @@ class StageEmitter:
         inp, there = self._inputs[number].take((image, int(chosen[0]), int(chosen[-1]), y, x))
         if not there:
             unit.loads += self._input(term, image, chosen, y, x, inp)
-        weights = self._chosen_weights(term, tile.blocks, chosen)
-        key: Hashable = (number, tile.blocks, int(chosen[0]), int(chosen[-1]))
-        if len(term.weights) == 1:
-            key = number
+        where = (number, tile.blocks, int(chosen[0]), int(chosen[-1]))
+        if where not in self._used:
+            self._used[where] = self._chosen_weights(term, tile.blocks, chosen)
+        weights = self._used[where]
+        key: Hashable = number if len(term.weights) == 1 else where
         wgt, there = self._weights[number].take(key)
         if not there:
             at = self._packed.get(key)
@@ -209,7 +212,7 @@ class StageEmitter:
             self._patterns[shape] = self._nests(term, tile, plane, chosen, y, x)
         for index, nest in enumerate(self._patterns[shape]):
             name = (self.number, *shape, index, box.base, inp, wgt)
-            unit.uops[name] = self._words(nest.uops + np.array([box.base, inp, wgt]))
+            unit.uops[name] = self._words(name, nest.uops, (box.base, inp, wgt))
             unit.actions.append(partial(self._gemm, name, nest, acc, reads))
 
     def _name(self, number: int, tile: _Tile, plane: int, chosen: Index) -> tuple[Hashable, ...]:
@@ -331,13 +334,16 @@ class StageEmitter:
 
     def _ask(self, unit: Unit, nest: Nest) -> Hashable:
         """Have the micro-ops of `nest` on the chip; their name."""
-        words = self._words(nest.uops)
-        name = words.tobytes()
-        unit.uops[name] = words
+        name = nest.uops.tobytes()
+        unit.uops[name] = self._words(name, nest.uops, (0, 0, 0))
         return name
 
-    def _words(self, uops: Index) -> Words:
-        return encode_uops(uops[:, 0], uops[:, 1], uops[:, 2], self.to.config)
+    def _words(self, name: Hashable, uops: Index, base: tuple[int, int, int]) -> Words:
+        """The micro-ops `uops` of that name, moved by `base`."""
+        if name not in self._encoded:
+            dst, src, wgt = (uops[:, k] + base[k] for k in range(3))
+            self._encoded[name] = encode_uops(dst, src, wgt, self.to.config)
+        return self._encoded[name]
 
     def _alu(self, unit: Unit, op: AluOp, value: int | None, nest: Nest, acc: Range) -> None:
         unit.actions.append(partial(self._run_alu, self._ask(unit, nest), op, value, nest, acc))

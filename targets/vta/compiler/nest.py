@@ -78,14 +78,12 @@ def _rounds(numbers: Index) -> list[Index]:
 
 
 def _round_robin(items: Index, numbers: Index, rows: Loop, columns: Loop) -> list[Nest]:
-    """Rounds with one item of each block; those of the same blocks in one instruction."""
-    found: list[Nest] = []
-    whole: list[Index] = []
-    for group in _rounds(numbers):
-        same = whole and np.array_equal(numbers[group], numbers[whole[0]])
-        if whole and not (same and len(group) >= APART):
-            found.append(Nest(items[np.concatenate(whole)], rows, columns))
-            whole = []
-        whole.append(group)
-    found.append(Nest(items[np.concatenate(whole)], rows, columns))
-    return found
+    """Rounds with one item of each block: in one instruction those of enough blocks, then the others.
+
+    Each round has some of the blocks of the round before, in the same order: a block comes again after as many
+    items as the later round has, at least.
+    """
+    rounds = _rounds(numbers)
+    whole = [r for r in rounds if len(r) >= APART]
+    parts = [np.concatenate(whole)] if whole else []
+    return [Nest(items[p], rows, columns) for p in [*parts, *rounds[len(whole) :]]]

@@ -37,7 +37,7 @@ def requantization(
 
     `bound`: no |sum| is larger; `lanes`: (blocks, BLOCK) of the output.
     """
-    bits = np.asarray(bits, np.int64)
+    bits = np.asarray(bits, np.int64).reshape(-1)
     if bits.size == 1 or (bits == bits.reshape(-1)[0]).all():
         return _uniform(int(bits.reshape(-1)[0]), target, rounding, bound)
     if rounding == "even":

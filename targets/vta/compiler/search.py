@@ -44,7 +44,7 @@ def alone(stage: Stage, tiling: Tiling, machine: Machine) -> Report:
     return simulate(stream.finish(), machine.config, machine.timing)
 
 
-TRIED = 16
+TRIED = 10
 """Tilings that the timing model looks at, the best by estimate first."""
 
 
@@ -57,6 +57,11 @@ def best_tiling(stage: Stage, machine: Machine) -> tuple[Tiling, int]:
     if key not in _FOUND:
         _FOUND[key] = _search(stage, machine)
     return _FOUND[key]
+
+
+def forget() -> None:
+    """Search anew from now on."""
+    _FOUND.clear()
 
 
 def signature(stage: Stage) -> bytes:

@@ -200,7 +200,8 @@ def _parted(cuts: Cuts, config: Config, densities: Sequence[Density]) -> Iterato
     for part in splits(needs[main].blocks)[:_PARTS_TRIED]:
         if needs[main].plane * part > config.depth(Memory.INP):
             continue
-        for order in (False, True):
+        places = len(cuts.row_ranges) * len(cuts.column_ranges) * cuts.stage.extent.images
+        for order in (False, True) if places > 1 and len(cuts.block_ranges) > 1 else (False,):
             tiling = _filled(cuts, config, needs, densities, main, part, order)
             if tiling is not None:
                 yield tiling

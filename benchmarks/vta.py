@@ -1,0 +1,391 @@
+"""Cycles of networks compiled for VTA (default configuration, timing `pynq`, at most 2048 micro-ops).
+
+    python benchmarks/vta.py                 measure everything and write results/vta.json
+    python benchmarks/vta.py NAME ... [-k TEXT]   only these networks, and rows that have TEXT; write nothing
+
+Weights are the zoo's (random ones at seed 0), calibration one generated sample at seed 0 where a network has
+no data of its own. Each region's program passes the checker and is run in program order and in a random legal
+order; every code that leaves it equals the integer reference.
+
+The six ResNets are measured as the original stack's published figures were: every node after the first max
+pooling and before the global average pooling, compiled as one program. `layers` of a row: GEMM steps, other
+passes, words read and written, cycles (from the end of the layer before to its own) and the ratio to the
+larger of what computing and memory alone would take.
+Exit status 1 where a result is wrong or a bar fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import header, write
+from numpy.typing import NDArray
+
+from optc.models.data import Samples
+from optc.models.errors import MissingError, OptcError
+from optc.models.model import Model
+from optc.models.session import Session
+from optc.models.source import open_source
+from optc.passes.analysis.counts import count
+from optc.passes.base import Context
+from optc.passes.bind_shapes import BindShapes
+from optc.passes.quantize.integer.execute import Reference
+from optc.passes.quantize.integer.ops import AveragePool, MaxPool, Op
+from optc.passes.registry import parse_passes
+from optc.passes.verify.inputs import generate_runnable
+from optc.targets.cpu import compile_native
+from optc.targets.lowering.graph import Graph
+from optc.targets.lowering.importer import import_graph
+from optc.targets.lowering.lower import lower
+from optc.targets.lowering.offload import Region
+from optc.targets.vta.check import check
+from optc.targets.vta.compiler.estimate import floor, term_steps
+from optc.targets.vta.compiler.offloader import VtaOffloader
+from optc.targets.vta.compiler.region import RegionProgram
+from optc.targets.vta.compiler.search import Machine
+from optc.targets.vta.compiler.stages import Stage, Write
+from optc.targets.vta.config import Config, Memory
+from optc.targets.vta.isa import Load, Store, decode
+from optc.targets.vta.program import Image
+from optc.targets.vta.sim import Fsim
+from optc.targets.vta.timing import PYNQ, simulate
+
+MACHINE = Machine(Config(), PYNQ, 2048)
+SEED = 0
+
+SETTING = "activations=int8,scales=pow2,rounding=half_up"
+EVEN = "activations=int8,scales=pow2"
+SETTINGS = {
+    "default": f"move-preactivation,quantize{{{SETTING},residual=accumulator,per_channel=false}}",
+    "per channel": f"move-preactivation,quantize{{{SETTING},residual=accumulator}}",
+    "residual as codes": f"move-preactivation,quantize{{{SETTING},per_channel=false}}",
+    "even": f"move-preactivation,quantize{{{EVEN},residual=accumulator,per_channel=false}}",
+}
+
+PUBLISHED = {
+    "resnet18-v1": 7_729_601,
+    "resnet34-v1": 15_736_441,
+    "resnet18-v2": 7_608_808,
+    "resnet34-v2": 15_534_528,
+    "resnet50-v2": 22_012_906,
+    "resnet101-v2": 39_182_158,
+}
+"""Cycles of the original stack on its own RTL (apache/tvm-vta, pull request 30)."""
+
+BARS = {"resnet18-v1": 0.88, "resnet50-v2": 0.86}
+STRETCH = {"resnet18-v1": 0.855, "resnet50-v2": 0.84}
+
+WHOLE = (*PUBLISHED, "squeezenet1.1", "mobilenet-v2", "efficientnet-lite0", "fashion-resnet", "minilm")
+SHARES = {
+    **dict.fromkeys([*PUBLISHED, "squeezenet1.1", "fashion-resnet", "minilm"], 0.99),
+    **dict.fromkeys(["mobilenet-v2", "efficientnet-lite0"], 0.97),
+}
+SHAPES = {"minilm": tuple(f"{n}=1,128" for n in ("input_ids", "attention_mask", "token_type_ids"))}
+ZEROS_BAR = 0.6
+COMPILE_BARS = {"resnet18-v1": 10.0, "fashion-resnet": 5.0}
+
+
+@dataclass
+class Network:
+    """A quantized network with the values of its reference for one input, and its compiler."""
+
+    model: Model
+    ops: Sequence[Op]
+    values: Mapping[str, NDArray[Any]]
+    compiler: VtaOffloader
+    refused: Mapping[str, str]
+
+    def compiled(self, ops: Sequence[Op]) -> RegionProgram:
+        """The operations of `ops` that VTA takes as one program."""
+        taken = [o for o in ops if o.output not in self.refused]
+        made = {o.output for o in taken}
+        inputs = tuple(dict.fromkeys(n for o in taken for n in o.inputs if n not in made))
+        read = {n for o in self.ops if o.output not in made for n in o.inputs}
+        outputs = tuple(o.output for o in taken if o.output in read) or (taken[-1].output,)
+        region = Region(f"{len(self.compiler.programs)}", tuple(taken), (), inputs, outputs, False)
+        self.compiler.compile(region)
+        return self.compiler.programs[region.name]
+
+    def counted(self) -> list[Op]:
+        """What stands behind the first max pooling and before the global average pooling."""
+        first = next(i for i, o in enumerate(self.ops) if isinstance(o, MaxPool))
+        last = next(i for i, o in enumerate(self.ops) if isinstance(o, AveragePool) and o.window is None)
+        return list(self.ops[first + 1 : last])
+
+
+def quantized(name: str, pipeline: str, zeroed: bool = False) -> Model:
+    """A network of the zoo, canonical and quantized."""
+    source = open_source(f"zoo:{name}")
+    model = source.model
+    if name in SHAPES:
+        BindShapes(SHAPES[name]).run(model, Context())
+    for step in parse_passes("canonicalize"):
+        step.run(model, Context())
+    if zeroed:
+        zero_blocks(model)
+    with tempfile.TemporaryDirectory() as folder:
+        samples = source.calibration
+        if samples is None:
+            drawn = generate_runnable(model, Session(model), SEED, None)
+            np.savez(Path(folder) / "calibration.npz", **drawn)  # type: ignore[arg-type]
+            samples = Samples(Path(folder) / "calibration.npz")
+        for step in parse_passes(pipeline):
+            step.run(model, Context(calibration=samples))
+    return model
+
+
+def zero_blocks(model: Model) -> None:
+    """Set half of each convolution's blocks of 16 x 16 weights to zero, drawn at random."""
+    rng = np.random.default_rng(SEED)
+    for node in model.graph.nodes:
+        if node.op == "Conv" and node.inputs[1].values.shape[1] >= 16:
+            weight = np.array(node.inputs[1].values)
+            co, ci, height, width = weight.shape
+            shape = (-(-co // 16), -(-ci // 16), height, width)
+            keep = np.ones(int(np.prod(shape)), bool)
+            keep[rng.permutation(keep.size)[: keep.size // 2]] = False
+            mask = np.repeat(np.repeat(keep.reshape(shape), 16, 0), 16, 1)[:co, :ci]
+            node.inputs[1].values = weight * mask.astype(weight.dtype)
+
+
+def network(name: str, pipeline: str, zeroed: bool = False) -> Network:
+    """A quantized network, with what VTA refuses of it."""
+    model = quantized(name, pipeline, zeroed)
+    reference = Reference(model)
+    values = reference.trace(generate_runnable(model, Session(model), SEED + 1, None))
+    compiler = VtaOffloader(MACHINE)
+    shapes = {n: v.shape for n, v in values.items()}
+    refused = compiler.refuse(reference.program.ops, shapes, reference.program.rounding)
+    return Network(model, reference.program.ops, values, compiler, refused)
+
+
+def verified(program: RegionProgram, values: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether the checker takes the program, and each result in two orders equals the reference's."""
+    config = MACHINE.config
+    inputs = [(p.address, _bytes(p.layout.pack(values[p.value], config))) for p in program.inputs]
+    areas = [*program.constants, *inputs]
+    check(decode(program.instructions, config), config, Image(areas))
+    for order in (None, SEED):
+        device = Fsim(config, program.end, order)
+        for address, data in [*areas, (program.stream_address, program.instructions.reshape(-1))]:
+            device.write(address, data)
+        device.run(program.stream_address, len(program.instructions))
+        for place in program.outputs:
+            size = place.layout.extent(config).elements * config.element_bytes(Memory.OUT)
+            found = place.layout.unpack(device.read(place.address, size).view(np.int8), config)  # type: ignore[union-attr]
+            if not np.array_equal(found, values[place.value]):
+                return False
+    return True
+
+
+def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def layers(program: RegionProgram) -> tuple[int, list[dict[str, Any]]]:
+    """Cycles of a program, and a row for each of its stages."""
+    config = MACHINE.config
+    instructions = decode(program.instructions, config)
+    report = simulate(instructions, config, MACHINE.timing)
+    rows: list[dict[str, Any]] = []
+    before = 0
+    for number, stage in enumerate(program.stages):
+        mine = [i for i, owner in enumerate(program.owners) if owner == number]
+        end = max((report.spans[i][1] for i in mine), default=before)
+        steps = sum(term_steps(stage, t) for t in stage.terms)
+        beats = {
+            kind: sum(
+                m.x_size * m.y_size * config.element_bytes(m.memory) // 8
+                for m in (instructions[i] for i in mine)
+                if isinstance(m, kind)
+            )
+            for kind in (Load, Store)
+        }
+        compute, memory = floor(stage), memory_floor(stage)
+        rows.append(
+            {
+                "layer": stage.label,
+                "macs": stage.macs,
+                "gemm_steps": steps,
+                "passes": compute - steps,
+                "words_read": beats[Load],
+                "words_written": beats[Store],
+                "cycles": end - before,
+                "floor": max(compute, memory),
+                "ratio": round((end - before) / max(compute, memory), 4),
+            }
+        )
+        before = end
+    return report.cycles, rows
+
+
+def memory_floor(stage: Stage) -> int:
+    """Cycles that reading every input and weight once takes, or writing the output."""
+    sources = {t.source: t.extent.elements for t in stage.terms}
+    read = sum(sources.values()) * 2 + sum(len(t.weights) for t in stage.terms) * 32
+    return max(read, sum(3 * s.extent.elements for s in stage.steps if isinstance(s, Write)))
+
+
+def row(name: str, setting: str, part: str, net: Network, ops: Sequence[Op]) -> dict[str, Any]:
+    """One row of the table: a network, or the part of it that the published figures count."""
+    start = time.perf_counter()
+    program = net.compiled(ops)
+    seconds = time.perf_counter() - start
+    ok = verified(program, net.values)
+    cycles, table = layers(program)
+    found = {
+        "network": name,
+        "setting": setting,
+        "part": part,
+        "cycles": cycles,
+        "floor": sum(floor(s) for s in program.stages),
+        "instructions": len(program.instructions),
+        "seconds": round(seconds, 1),
+        "equal": ok,
+        "utilisation": round(sum(s.macs for s in program.stages) / 256 / cycles, 4),
+    }
+    if part == "counted":
+        found |= {"published": PUBLISHED[name], "ratio": round(cycles / PUBLISHED[name], 4)}
+    else:
+        macs = sum(s.macs for s in program.stages)
+        found |= {"share_of_macs": round(macs / max(count(net.model).macs, 1), 4)}
+        found |= {
+            "host": sorted(
+                {f"{type(o).__name__}: {net.refused[o.output]}" for o in ops if o.output in net.refused}
+            )
+        }
+    return found | {"layers": table}
+
+
+def compile_time(name: str) -> dict[str, Any]:
+    """What `optc` takes to compile the quantized network, beside TVM for the float one."""
+    from optc.targets.vta.compiler import search
+
+    source = open_source(f"zoo:{name}")
+    for step in parse_passes("canonicalize"):
+        step.run(source.model, Context())
+    graph = Graph(source.model)
+    compile_native(import_graph(graph, [], [])[0])  # imports and warm-up
+    start = time.perf_counter()
+    compile_native(import_graph(graph, [], [])[0])
+    theirs = time.perf_counter() - start
+    model = quantized(name, SETTINGS["default"])
+    search.forget()
+    start = time.perf_counter()
+    lower(model, "vta", compile_native, VtaOffloader(MACHINE))
+    ours = time.perf_counter() - start
+    return {
+        "network": name,
+        "part": "compile time",
+        "setting": "default",
+        "ratio": round(ours / theirs, 2),
+    } | {"seconds": round(ours, 1), "tvm_seconds": round(theirs, 1)}
+
+
+def measure(names: Sequence[str], text: str) -> list[dict[str, Any]]:
+    """Every row asked for; a network that is not on this machine, or fails, gets one that says so."""
+    rows: list[dict[str, Any]] = []
+
+    def add(name: str, setting: str, part: str, zeroed: bool = False) -> None:
+        if text not in f"{setting} {part}":
+            return
+        try:
+            if part == "compile time":
+                rows.append(compile_time(name))
+            else:
+                net = network(name, SETTINGS.get(setting, SETTINGS["default"]), zeroed)
+                rows.append(
+                    row(name, setting, part, net, net.counted() if part == "counted" else list(net.ops))
+                )
+        except (OptcError, MissingError, ValueError) as error:
+            rows.append({"network": name, "setting": setting, "part": part, "failed": str(error)})
+        show(rows[-1])
+
+    for name in names:
+        if name in PUBLISHED:
+            for setting in SETTINGS:
+                add(name, setting, "counted")
+        if name in WHOLE:
+            add(name, "default", "whole")
+        if name == "resnet18-v1":
+            add(name, "half of the blocks zero", "whole", zeroed=True)
+        if name in COMPILE_BARS:
+            add(name, "default", "compile time")
+    return rows
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """Print a row as it comes."""
+    keys = (
+        "network",
+        "setting",
+        "part",
+        "cycles",
+        "floor",
+        "ratio",
+        "share_of_macs",
+        "utilisation",
+        "equal",
+        "seconds",
+        "failed",
+    )
+    print("  ".join(f"{k} {found[k]}" for k in keys if k in found), flush=True)
+
+
+def bars(rows: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    """Which bars hold."""
+    find = {(r["network"], r["setting"], r["part"]): r for r in rows}
+    held: dict[str, bool] = {"equal": all(r.get("equal", True) and "failed" not in r for r in rows)}
+    for name in PUBLISHED:
+        ratio = find.get((name, "default", "counted"), {}).get("ratio")
+        if ratio is not None:
+            held[f"{name}: fewer cycles than published"] = ratio < 1
+            if name in BARS:
+                held[f"{name}: at most {BARS[name]}"] = ratio <= BARS[name]
+                held[f"stretch {name}: at most {STRETCH[name]}"] = ratio <= STRETCH[name]
+    for name, share in SHARES.items():
+        found = find.get((name, "default", "whole"), {}).get("share_of_macs")
+        if found is not None:
+            held[f"{name}: at least {share:.0%} of MACs on VTA"] = found >= share
+    whole, zeroed = (find.get(("resnet18-v1", s, "whole")) for s in ("default", "half of the blocks zero"))
+    if whole and zeroed:
+        held[f"zeros: at most {ZEROS_BAR}"] = zeroed["cycles"] <= ZEROS_BAR * whole["cycles"]
+    for name, most in COMPILE_BARS.items():
+        found = find.get((name, "default", "compile time"), {}).get("ratio")
+        if found is not None:
+            held[f"{name}: compiled within {most:g} x TVM's time"] = found <= most
+    return held
+
+
+def main() -> int:
+    """Measure; see the module."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("-k", default="", metavar="TEXT")
+    options = parser.parse_args()
+    rows = measure(options.names or WHOLE, options.k)
+    held = bars(rows)
+    for name, holds in held.items():
+        print(f"{'holds' if holds else 'FAILS'}  {name}")
+    if not options.names and not options.k:
+        packages = ("optc", "onnx", "onnxruntime", "apache-tvm", "numpy", "numba")
+        print(
+            write(
+                "vta", header(packages, {"weights": SEED, "calibration": SEED, "input": SEED + 1}), rows, held
+            )
+        )
+    return 0 if all(h for n, h in held.items() if not n.startswith("stretch")) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

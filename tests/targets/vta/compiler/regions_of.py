@@ -102,10 +102,10 @@ def assert_equal(found: Compiled, feeds: Mapping[str, Array], seed: int | None =
 def assert_offloaded(
     model: Model, feeds: Mapping[str, Array], config: Config | None = None, **options: Any
 ) -> Compiled:
-    """`assert_equal` of a model whose every operation between Q and DQ is on VTA, in one region."""
+    """`assert_equal` of a model whose every operation between Q and DQ is on VTA, and something is."""
     found = compiled(model, config, **options)
     between = {"it lies between float and integer"}
     assert set(found.taken.reasons.values()) <= between, found.taken.reasons
-    assert len(found.taken.regions) == 1
+    assert found.taken.regions
     assert_equal(found, feeds)
     return found

@@ -321,10 +321,9 @@ class Builder:
         extent = source.extent(self.config)
         high, low = _digits(factor)
         terms: list[Term] = []
+        taps_of = (y.kernel, x.kernel)
         for digit in (high, low):
-            index, weights = diagonal(
-                np.asarray(digit), extent.blocks, self.config.block, (y.kernel, x.kernel)
-            )
+            index, weights = diagonal(np.asarray(digit), extent.blocks, self.config.block, taps_of)
             terms.append(Term(op.inputs[0], extent, y, x, index, weights))
         before = (Accumulate((terms[0],)), *shift_left(7)) if high else ()
         found = Aligned(before, (terms[1],) if low else (), needed)

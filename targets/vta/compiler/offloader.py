@@ -22,6 +22,7 @@ from optc.targets.vta.compiler.fold import Folded
 from optc.targets.vta.compiler.region import RegionProgram, compile_region
 from optc.targets.vta.compiler.search import Machine
 from optc.targets.vta.compiler.stages import Stage
+from optc.targets.vta.compiler.tiling import tilings
 from optc.targets.vta.compiler.values import Layout
 from optc.targets.vta.device import PAGE
 
@@ -53,7 +54,9 @@ class VtaOffloader:
             except Refused as error:
                 reasons[op.output] = str(error)
                 continue
-            if stage is not None:
+            if stage is not None and next(tilings(stage, self.machine.config), None) is None:
+                reasons[op.output] = "no tile of it fits the memories on the chip"
+            elif stage is not None:
                 self._stages[op.output] = stage
         self._join_sums(ops, layers, reasons)
         return reasons

@@ -38,7 +38,7 @@ from optc.passes.analysis.counts import count
 from optc.passes.base import Context
 from optc.passes.bind_shapes import BindShapes
 from optc.passes.quantize.integer.execute import Reference
-from optc.passes.quantize.integer.ops import AveragePool, MaxPool, Op
+from optc.passes.quantize.integer.ops import AveragePool, Channelwise, MaxPool, Op
 from optc.passes.registry import parse_passes
 from optc.passes.verify.inputs import generate_runnable
 from optc.targets.cpu import compile_native
@@ -116,9 +116,13 @@ class Network:
         return self.compiler.programs[region.name]
 
     def counted(self) -> list[Op]:
-        """What stands behind the first max pooling and before the global average pooling."""
+        """What stands behind the first max pooling and before the global average pooling.
+
+        In v2 the first BatchNorm and Relu, a Channelwise, are left out: they may stay on the host.
+        """
         first = next(i for i, o in enumerate(self.ops) if isinstance(o, MaxPool))
         last = next(i for i, o in enumerate(self.ops) if isinstance(o, AveragePool) and o.window is None)
+        first += isinstance(self.ops[first + 1], Channelwise)
         return list(self.ops[first + 1 : last])
 
 

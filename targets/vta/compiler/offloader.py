@@ -20,6 +20,7 @@ from optc.targets.lowering.offload import Region, Shapes
 from optc.targets.vta.compiler.build import Builder, Refused
 from optc.targets.vta.compiler.fold import Folded
 from optc.targets.vta.compiler.region import RegionProgram, compile_region
+from optc.targets.vta.compiler.requantize import without_idle_max
 from optc.targets.vta.compiler.search import Machine
 from optc.targets.vta.compiler.stages import Stage
 from optc.targets.vta.compiler.tiling import tilings
@@ -115,7 +116,7 @@ class VtaOffloader:
             readers = [o for o in region.ops if source in o.inputs]
             alone = len(readers) == 1 and source not in region.outputs
             kept = before.steps[:-1] if alone else before.steps
-            more = (*kept, *self._builder.channel_steps(op))
+            more = without_idle_max((*kept, *self._builder.channel_steps(op)))
             stages[source] = Stage(before.label, before.extent, more, before.planes, before.macs)
             extended.add(source)
             del stages[op.output]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +122,29 @@ def clamp(target: Clamped) -> list[Step]:
     if target.code.zero_point:
         moved.append(Immediate(AluOp.ADD, target.code.zero_point))
     return [*moved, Immediate(AluOp.MAX, target.low), Immediate(AluOp.MIN, target.high)]
+
+
+def without_idle_max(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """`steps` without a MAX that a larger MAX follows, with nothing but a MIN between."""
+    kept: list[Step] = []
+    for number, step in enumerate(steps):
+        behind = [s for s in steps[number + 1 : number + 3]]
+        if len(behind) == 2 and isinstance(behind[0], Immediate) and behind[0].op == AluOp.MIN:
+            behind = behind[1:]
+        if isinstance(step, Immediate) and step.op == AluOp.MAX and _maximum(behind[0]) >= step.value:
+            continue
+        kept.append(step)
+    return tuple(kept)
+
+
+def _maximum(step: Step) -> int:
+    """What a MAX on plane 0 brings every value to, at least; for other steps nothing."""
+    if isinstance(step, Immediate | Vector) and step.op == AluOp.MAX and step.plane == 0:
+        return step.value if isinstance(step, Immediate) else int(step.values.min())
+    return _NOTHING
+
+
+_NOTHING = -(1 << 31)
 
 
 def same_plane(rows: int, columns: int) -> Plane:

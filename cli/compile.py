@@ -11,6 +11,7 @@ from optc.cli.options import pipeline_text, shared_options
 from optc.cli.settings import Settings, settings_of, verb
 
 if TYPE_CHECKING:
+    from optc.passes.base import Progress, Score
     from optc.targets.base import Target
     from optc.targets.compiler import Result
 
@@ -64,7 +65,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         except VerifyError as error:
             show_broken(error, settings)
             raise
-    ran = _run(result, options) if options["run_it"] else None
+    with terminal_progress(settings.quiet) as progress:
+        ran = _run(result, options, progress) if options["run_it"] else None
     _report(result, settings, ran)
 
 
@@ -94,10 +96,11 @@ def show_broken(error: Any, settings: Settings) -> None:
         print_verification(error.rows, settings.verbose)
 
 
-def _run(result: Result, options: dict[str, Any]) -> dict[str, Any]:
-    """Run the artifact once, on VTA with cycles unless a device was asked for."""
+def _run(result: Result, options: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
+    """Run the artifact once, on VTA with cycles unless a device was asked for; then on labelled samples."""
     from optc.cli.arrays import describe_arrays, feeds_for
     from optc.cli.profile import profile_json
+    from optc.passes.verify.report import score_json
 
     artifact = result.artifact
     target: Any = artifact.target
@@ -105,7 +108,24 @@ def _run(result: Result, options: dict[str, Any]) -> dict[str, Any]:
         target = with_options(target, device="timed")
     runner = target.runner(artifact)
     outputs = runner.run(feeds_for(artifact.model, options["inputs"], options["seed"]))
-    return {"outputs": describe_arrays(outputs)} | profile_json(runner, layers=False)
+    ran = {"outputs": describe_arrays(outputs)} | profile_json(runner, layers=False)
+    score = _evaluated(result, options, progress) if "cycles" in ran else None
+    return ran | ({"accuracy": score_json(score)} if score else {})
+
+
+def _evaluated(result: Result, options: dict[str, Any], progress: Progress | None) -> Score | None:
+    """The artifact's accuracy on labelled samples, where there are any (the zoo's, or --eval)."""
+    from optc.models.data import LABEL, Samples
+    from optc.models.source import open_source
+    from optc.passes.verify.evaluate import Evaluator
+
+    source = open_source(options["model"])
+    samples = Samples(options["evaluation"]) if options["evaluation"] else source.evaluation
+    if samples is None or LABEL not in samples.members:
+        return None
+    metric = options["metric"] or source.metric or "top1"
+    artifact = result.artifact
+    return Evaluator(samples, metric, progress).score(artifact.model, artifact.runner().run)
 
 
 def _report(result: Result, settings: Settings, ran: dict[str, Any] | None) -> None:

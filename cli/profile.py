@@ -39,6 +39,12 @@ def print_cycles(found: Mapping[str, Any]) -> None:
             f"{found['cycles']:,} cycles on VTA a sample, {found['macs_on_vta']:,} multiply-accumulates, "
             f"GEMM utilisation {found['utilisation']:.1%}"
         )
+    if "accuracy" in found:
+        score = found["accuracy"]
+        console().print(
+            f"{score['metric']} on VTA {score['value']:.4f} [{score['low']:.4f}, {score['high']:.4f}], "
+            f"{score['samples']} samples"
+        )
 
 
 def print_profile(runner: Any, layers: bool) -> None:

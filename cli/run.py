@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,27 +15,43 @@ from optc.cli.settings import settings_of, verb
 @click.option("-i", "--inputs", metavar="IN.npz", help="Inputs by name, batch first; else generated ones.")
 @click.option("-o", "--out", metavar="OUT.npz", help="Where the outputs go, by name.")
 @click.option("--seed", default=0, show_default=True, help="Of generated inputs.")
+@click.option("--device", metavar="fsim|timed", help="vta: the simulator that runs it.")
+@click.option("--profile", is_flag=True, help="vta: show where the cycles go, layer by layer (timed).")
 @click.pass_context
-def command(ctx: click.Context, artifact: str, inputs: str | None, out: str | None, seed: int) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    artifact: str,
+    inputs: str | None,
+    out: str | None,
+    seed: int,
+    device: str | None,
+    profile: bool,
+) -> None:
     """Run an artifact once.
 
     ARTIFACT is a folder that `optc compile` wrote.
     """
     from optc.cli.arrays import describe_arrays, feeds_for
+    from optc.cli.compile import with_options
     from optc.cli.console import console, print_json
+    from optc.cli.profile import print_profile, profile_json
     from optc.models.storage import write_beside
     from optc.models.zoo.npz import write_npz
     from optc.targets.artifact import load
 
     settings = settings_of(ctx)
     loaded = load(artifact)
-    outputs = loaded.run(feeds_for(loaded.model, inputs, seed))
+    target: Any = with_options(loaded.target, device=device or ("timed" if profile else None))
+    runner = target.runner(loaded)
+    outputs = runner.run(feeds_for(loaded.model, inputs, seed))
     if out is not None:
         with write_beside(Path(out)) as stream:
             write_npz(stream, outputs)
     found = describe_arrays(outputs)
     if settings.json:
-        print_json({"outputs": found, "out": out})
+        print_json({"outputs": found, "out": out} | profile_json(runner, profile))
     elif not settings.quiet:
         for entry in found:
             console().print(", ".join(f"{k} {v}" for k, v in entry.items()))
+        print_profile(runner, profile)

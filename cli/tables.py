@@ -96,15 +96,20 @@ def print_steps(steps: Sequence[Step], verbose: bool) -> None:
 
 
 def print_placement(placement: Sequence[Placement], verbose: bool) -> None:
-    """Which nodes run in ONNX Runtime, how many in integers, and why others do not."""
-    islands = [p for p in placement if p.reason is not None or p.where == "island"]
-    lines = [f"{p.node}: {p.reason}" for p in islands]
-    print_list(f"{len(lines)} of {len(placement)} nodes run in ONNX Runtime", lines, verbose)
+    """Which nodes run where, how many in integers, and why others do not."""
+    total = len(placement)
+    taken = sum(p.where == "vta" for p in placement)
+    hosted = [f"{p.node}: {p.reason}" for p in placement if p.where == "host"]
+    if hosted:
+        console().print(f"{taken} of {total} nodes run on VTA")
+        print_list(f"{len(hosted)} of {total} nodes run on the host", hosted, verbose)
+    islands = [f"{p.node}: {p.reason}" for p in placement if p.where == "island"]
+    print_list(f"{len(islands)} of {total} nodes run in ONNX Runtime", islands, verbose)
     integers = sum(p.integer for p in placement)
     floats = [f"{p.node}: {p.float_reason}" for p in placement if p.float_reason is not None]
     if integers:
-        console().print(f"{integers} of {len(placement)} nodes compute in integers")
-    print_list(f"{len(floats)} of {len(placement)} nodes compute in float", floats, verbose)
+        console().print(f"{integers} of {total} nodes compute in integers")
+    print_list(f"{len(floats)} of {total} nodes compute in float", floats, verbose)
 
 
 def print_list(title: str, lines: Sequence[str], verbose: bool) -> None:

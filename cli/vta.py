@@ -145,3 +145,33 @@ def _print(found: dict[str, Any]) -> None:
     if "profile" in found:
         rows = [(name, *(str(v) for v in spent.values())) for name, spent in found["profile"].items()]
         print_table(["cycles", ">busy", ">waits for a token", ">waits for memory"], rows)
+
+
+@verb("export")
+@click.argument("artifact", metavar="DIR")
+@click.option("-i", "--inputs", metavar="IN.npz", help="Inputs by name, batch first; else generated ones.")
+@click.option("-o", "--out", metavar="FOLDER", required=True, help="A new or empty folder.")
+@click.option("--seed", default=0, show_default=True, help="Of generated inputs.")
+@click.pass_context
+def export(ctx: click.Context, /, artifact: str, inputs: str | None, out: str, seed: int) -> None:
+    """Write the VTA programs of an artifact with memory before and after, for one input.
+
+    DIR is a folder that `optc compile --target vta` wrote. Each launch becomes a file that `optc vta exec`
+    runs and compares, and so can any other implementation of VTA.
+    """
+    from optc.cli.arrays import feeds_for
+    from optc.cli.console import console, print_json
+    from optc.targets.artifact import load
+    from optc.targets.vta.export import export_launches
+
+    settings = settings_of(ctx)
+    loaded = load(artifact)
+    files = export_launches(loaded, feeds_for(loaded.model, inputs, seed), Path(out))
+    if settings.json:
+        print_json({"files": [str(f) for f in files]})
+    elif not settings.quiet:
+        for file in files:
+            console().print(f"wrote {file}")
+
+
+command.add_command(export)

@@ -72,6 +72,7 @@ class Region:
     """A region as an artifact holds it, ready to be called."""
 
     name: str
+    config: Config
     program: Program
     owners: NDArray[np.int32]
     stream_address: int
@@ -82,11 +83,12 @@ class Region:
     stages: Sequence[Mapping[str, Any]]
 
     @classmethod
-    def load(cls, folder: Path, entry: Mapping[str, Any]) -> Region:
-        """The region that an entry of the manifest describes."""
+    def load(cls, folder: Path, entry: Mapping[str, Any], config: Config) -> Region:
+        """The region that an entry of the manifest describes, for a machine of `config`."""
 
         return cls(
             entry["name"],
+            config,
             Program.load(folder / entry["file"]),
             np.load(folder / entry["owners"], allow_pickle=False),
             entry["stream"],
@@ -97,33 +99,35 @@ class Region:
             entry["stages"],
         )
 
+    def size(self, place: Place) -> int:
+        """Bytes of a tensor."""
+        return place.layout.extent(self.config).elements * self.config.element_bytes(Memory.OUT)
+
     def install(self, device: Device) -> None:
         """Write what does not change from call to call: constants and instructions."""
         for address, data in self.program.inputs:
             device.write(address, data)
         device.write(self.stream_address, self.program.instructions.reshape(-1))
 
-    def call(self, device: Device, config: Config, arrays: Sequence[Array]) -> list[Array]:
-        """Codes of `outputs` for codes of `arguments`; several samples one by one."""
+    def call(self, device: Device, arrays: Sequence[Array]) -> tuple[list[Array], int]:
+        """Codes of `outputs` for codes of `arguments`, and the cycles; several samples one by one."""
         first = {p.value: p.layout.shape[0] for p in self.inputs if p.layout.shape}
         given = dict(zip(self.arguments, arrays, strict=True))
         samples = max(len(a) // first.get(n, len(a)) for n, a in given.items())
         if samples <= 1:
-            return self._once(device, config, given)
-        each = [
-            self._once(device, config, {n: a[i : i + 1] for n, a in given.items()}) for i in range(samples)
-        ]
-        return [np.concatenate(parts) for parts in zip(*each, strict=True)]
+            return self._once(device, given)
+        each = [self._once(device, {n: a[i : i + 1] for n, a in given.items()}) for i in range(samples)]
+        joined = [np.concatenate(parts) for parts in zip(*(arrays for arrays, _ in each), strict=True)]
+        return joined, sum(cycles for _, cycles in each)
 
-    def _once(self, device: Device, config: Config, given: Mapping[str, Array]) -> list[Array]:
+    def _once(self, device: Device, given: Mapping[str, Array]) -> tuple[list[Array], int]:
         for place in self.inputs:
-            packed = place.layout.pack(given[place.value], config)
+            packed = place.layout.pack(given[place.value], self.config)
             device.write(place.address, packed.reshape(-1).view(np.uint8))
-        device.run(self.stream_address, len(self.program.instructions))
-        size = config.element_bytes(Memory.OUT)
+        cycles = device.run(self.stream_address, len(self.program.instructions))
         found: list[Array] = []
         for place in self.outputs:
             assert isinstance(place.layout, Layout)
-            data = device.read(place.address, place.layout.extent(config).elements * size)
-            found.append(place.layout.unpack(data.view(np.int8), config))
-        return found
+            data = device.read(place.address, self.size(place))
+            found.append(place.layout.unpack(data.view(np.int8), self.config))
+        return found, cycles

@@ -26,7 +26,7 @@ from optc.targets.vta.config import Config
 from optc.targets.vta.device import Device
 from optc.targets.vta.sim import Fsim
 from optc.targets.vta.timed import Timed
-from optc.targets.vta.timing import TIMINGS
+from optc.targets.vta.timing import TIMINGS, Report
 
 _PASSES = (
     "move-preactivation,"
@@ -96,14 +96,20 @@ class Vta:
 
 
 class VtaRunner:
-    """A loaded artifact; `launches`: the region and the cycles of each launch so far."""
+    """A loaded artifact; `reports`: the region and, of the timed device, the report of its last launch.
+
+    `cycles`: of all launches so far.
+    """
 
     def __init__(self, artifact: Artifact, target: Vta) -> None:
         program, manifest = artifact.manifest["program"], artifact.manifest
         self.config = Config.from_json(program["config"])
-        self.regions = [regions.Region.load(artifact.folder, entry) for entry in program["regions"]]
-        self.device = _device(target, self.config, max((r.end for r in self.regions), default=0))
-        self.launches: list[tuple[regions.Region, int]] = []
+        self.regions = [
+            regions.Region.load(artifact.folder, entry, self.config) for entry in program["regions"]
+        ]
+        self.device: Device = _device(target, self.config, max((r.end for r in self.regions), default=0))
+        self.reports: dict[str, tuple[regions.Region, Report]] = {}
+        self.cycles = 0
         for region in self.regions:
             region.install(self.device)
         functions = {r.name: self._function(r) for r in self.regions}
@@ -117,7 +123,11 @@ class VtaRunner:
     def _function(self, region: regions.Region) -> Callable[..., None]:
         def call(*tensors: Any) -> None:
             count = len(region.arguments)
-            found = region.call(self.device, self.config, [t.numpy() for t in tensors[:count]])
+            given = [t.numpy() for t in tensors[:count]]
+            found, cycles = region.call(self.device, given)
+            self.cycles += cycles
+            if isinstance(self.device, Timed) and self.device.report is not None:
+                self.reports[region.name] = region, self.device.report
             for out, array in zip(tensors[count:], found, strict=True):
                 out.copyfrom(np.asarray(array, order="C"))
 

@@ -27,6 +27,7 @@ from optc.passes.quantize.integer.sums import exponents
 from optc.passes.quantize.integer.windows import counts, padding
 from optc.passes.quantize.reference import Rounding, rounded
 from optc.passes.quantize.scales import Code
+from optc.targets.vta.compiler.align import Aligned, Part, aligned
 from optc.targets.vta.compiler.fold import Folded, fold
 from optc.targets.vta.compiler.linear import bias_terms, convolution, diagonal, placement
 from optc.targets.vta.compiler.requantize import (
@@ -57,9 +58,6 @@ Array = NDArray[Any]
 
 _BIAS_STEPS = 2
 """GEMM steps that a bias may take; an ADD of a loaded vector costs two cycles, too, and the LOAD."""
-
-_HEADROOM = 6
-"""A factor of 2^6 is the largest power of two in a weight."""
 
 
 _LARGEST_FACTOR = 127 * 128
@@ -138,9 +136,12 @@ class Builder:
             raise Refused(_ENDINGS[type(op.ending).__name__])
         out = self.layout(op.output, op.window is None)
         term = self._linear(op)
-        needed = requantization(op.ending.bits, op.ending.target, self.rounding, op.bound, self._blocks(out))
+        ending = op.ending
+        needed = _or_refused(
+            requantization(ending.bits, ending.target, self.rounding, op.bound, self._blocks(out))
+        )
         bias = self._bias(op, out)
-        return self._finish(op, out, [term], bias, needed, op.ending.target, self._macs(op))
+        return self._finish(op, out, Aligned((), (term,), needed), bias, ending.target, self._macs(op))
 
     def _check_layer(self, op: Layer) -> None:
         self._linear(op)
@@ -237,25 +238,25 @@ class Builder:
         )
         if bound >= 2**30:
             raise Refused("its sum, brought to the finest scale, could overflow int32")
-        needed = requantization(_collapsed(bits), op.target, self.rounding, bound, self._blocks(out))
-        if isinstance(needed, str):
-            raise Refused(needed)
+        needed = _or_refused(requantization(bits, op.target, self.rounding, bound, self._blocks(out)))
         bias = np.zeros(channels, np.int64)
-        parts: list[tuple[Term, Array]] = []
+        parts: list[Part] = []
         macs = 0
-        for name, left in zip(op.inputs, lefts, strict=True):
+        for name, term, left in zip(op.inputs, op.terms, lefts, strict=True):
+            if term.zero_point:
+                raise Refused(f"'{name}' has the zero point {term.zero_point}; on VTA it has to be 0")
             if name in self.layers:
                 layer = self.layers[name]
-                parts.append((self._linear(layer), left))
+                parts.append(Part(self._linear(layer), left, term.bound))
                 bias += self._bias(layer, out) << left
                 macs += self._macs(layer)
             else:
-                parts.append((self._identity(name, op, out), left))
-        for term, name in zip(op.terms, op.inputs, strict=True):
-            if term.zero_point:
-                raise Refused(f"'{name}' has the zero point {term.zero_point}; on VTA it has to be 0")
-        parts.sort(key=lambda p: len(p[0].index))  # small loads fit behind the passes of the tile before
-        return self._accumulated(op, out, parts, bias, needed, bits, macs)
+                parts.append(Part(self._identity(name, op, out), left, term.bound))
+        parts.sort(key=lambda p: len(p.term.index))  # small loads fit behind the passes of the tile before
+        found = aligned(parts, bits, needed, self.rounding == "half_up", self._blocks(out))
+        if isinstance(found, str):
+            raise Refused(found)
+        return self._finish(op, out, found, bias, op.target, macs)
 
     def _identity(self, name: str, op: Op, out: Layout) -> Term:
         """A value as it is, spread over places where it has size 1."""
@@ -274,66 +275,6 @@ class Builder:
         extent = source.extent(self.config)
         index, weights = diagonal(np.asarray(1), extent.blocks, self.config.block)
         return Term(name, extent, axes[0], axes[1], index, weights)
-
-    def _accumulated(
-        self,
-        op: Sum,
-        out: Layout,
-        parts: list[tuple[Term, Array]],
-        bias: Array,
-        needed: Requantization,
-        bits: Array,
-        macs: int,
-    ) -> Stage:
-        """Terms at their scales: by a factor in the weights, by a shift of what came before, or late."""
-        now, early, late = [], [], []
-        for term, left in parts:
-            scaled = self._scaled(term, left)
-            after = left - bits
-            if scaled is not None:
-                now.append(scaled)
-            elif (
-                self.rounding == "half_up"
-                and (after >= 0).all()
-                and (bits > 0).all()
-                and (moved := self._scaled(term, after))
-            ):
-                late.append(moved)
-            else:
-                early.append((term, left))
-        steps: list[Step] = [Reset()]
-        if early:
-            level = min(int(left.min()) for _, left in early)
-            again = [self._scaled(term, left - level) for term, left in early]
-            if any(t is None for t in again):
-                raise Refused("the scales of what it adds lie too far apart")
-            steps += [Accumulate(tuple(t for t in again if t)), *shift_left(level)]
-        return self._finish(op, out, now, bias, needed, op.target, macs, steps, late)
-
-    def _scaled(self, term: Term, left: Array) -> Term | None:
-        """`term` times 2^left, one for each channel; None where a weight is no int8 then."""
-        if not left.any():
-            return term
-        block = self.config.block
-        lanes = np.zeros((int(term.index[:, 0].max()) + 1) * block, np.int64)
-        lanes[: left.size] = left
-        by_block = lanes.reshape(-1, block)
-        rows = by_block[term.index[:, 0]]
-        if (rows > 7).any():
-            return None
-        weights = term.weights[term.index[:, 4]].astype(np.int64) << rows[:, :, None]
-        if weights.size and (weights.min() < -128 or weights.max() > 127):
-            return None
-        if (by_block == by_block[0, 0]).all() or len(np.unique(left)) == 1:
-            same = term.weights.astype(np.int64) << int(left[0])
-            return Term(
-                term.source, term.extent, term.y, term.x, term.index, same.astype(np.int8), term.first_block
-            )
-        index = term.index.copy()
-        index[:, 4] = np.arange(len(index))
-        return Term(
-            term.source, term.extent, term.y, term.x, index, weights.astype(np.int8), term.first_block
-        )
 
     # Pooling and moving
 
@@ -373,25 +314,20 @@ class Builder:
             raise Refused("its scales are not powers of two")
         taps = y.kernel * x.kernel
         factor, shift, add = _mean(count, taps, int(bits), op.target, self.rounding)
+        bound = float(taps * 128 * factor)
+        blocks = self._blocks(out)
+        needed = _or_refused(requantization(np.asarray(shift), op.target, "half_up", bound, blocks))
+        needed = replace(needed, add=np.asarray(add))
         extent = source.extent(self.config)
-        needed = requantization(
-            np.asarray(shift), op.target, "half_up", float(taps * 128 * factor), self._blocks(out)
-        )
-        if isinstance(needed, Requantization):
-            needed = replace(needed, add=np.asarray(add))
         high, low = _digits(factor)
-        steps: list[Step] = [Reset()]
         terms: list[Term] = []
+        taps_of = (y.kernel, x.kernel)
         for digit in (high, low):
-            index, weights = diagonal(
-                np.asarray(digit), extent.blocks, self.config.block, (y.kernel, x.kernel)
-            )
+            index, weights = diagonal(np.asarray(digit), extent.blocks, self.config.block, taps_of)
             terms.append(Term(op.inputs[0], extent, y, x, index, weights))
-        if high:
-            steps += [Accumulate((terms[0],)), Immediate(AluOp.SHR, -7)]
-        return self._finish(
-            op, out, terms[1:] if low else [], np.zeros(out.sizes[1], np.int64), needed, op.target, 0, steps
-        )
+        before = (Accumulate((terms[0],)), *shift_left(7)) if high else ()
+        found = Aligned(before, (terms[1],) if low else (), needed)
+        return self._finish(op, out, found, np.zeros(out.sizes[1], np.int64), op.target, 0)
 
     def _channelwise(self, op: Channelwise) -> Stage:
         matrix = self._like([op.inputs[0], op.output])
@@ -476,38 +412,25 @@ class Builder:
 
     # The end of a stage
 
-    def _finish(
-        self,
-        op: Op,
-        out: Layout,
-        terms: Sequence[Term],
-        bias: Array,
-        needed: Requantization | str,
-        target: Clamped,
-        macs: int,
-        steps: Sequence[Step] = (Reset(),),
-        late: Sequence[Term] = (),
-    ) -> Stage:
+    def _finish(self, op: Op, out: Layout, found: Aligned, bias: Array, target: Clamped, macs: int) -> Stage:
         """Bias and rounding term, the terms, down to codes, out."""
-        if isinstance(needed, str):
-            raise Refused(needed)
         if target.code.dtype != np.int8:
             raise Refused(f"it writes codes of {target.code.dtype}; VTA writes int8")
-        extent = out.extent(self.config)
-        lanes = vector((bias + needed.add), extent.blocks, self.config.block).reshape(-1)
-        if np.abs(bias + needed.add).max(initial=0) >= 2**31:
+        extent, needed = out.extent(self.config), found.needed
+        added = bias + needed.add
+        if np.abs(added).max(initial=0) >= 2**31:
             raise Refused("its bias and rounding term overflow int32")
-        biases = bias_terms(lanes, self.config.block, _BIAS_STEPS)
-        summed: list[Step] = [Accumulate((*(biases or ()), *terms))] if biases or terms else []
+        lanes = vector(added, extent.blocks, self.config.block)
+        biases = bias_terms(lanes.reshape(-1), self.config.block, _BIAS_STEPS)
+        terms = (*(biases or ()), *found.terms)
+        steps: list[Step] = [Reset(), *found.before]
+        if terms:
+            steps.append(Accumulate(terms))
         if biases is None:
-            summed.append(Vector(AluOp.ADD, lanes.reshape(-1, self.config.block)))
-        ending = list(needed.steps)
-        if late:
-            at = next(i for i, s in enumerate(ending) if isinstance(s, Immediate) and s.op != AluOp.SHR)
-            ending.insert(at, Accumulate(tuple(late)))
-        planes = (same_plane(extent.rows, extent.columns),) if needed.scratch else ()
-        every = (*steps, *summed, *ending, self._write(op.output, out))
-        return Stage(self._label(op), extent, every, planes, macs)
+            steps.append(Vector(AluOp.ADD, lanes))
+        steps += [*needed.shifts, *needed.clamps, self._write(op.output, out)]
+        planes = (same_plane(extent.rows, extent.columns),) if needed.scratch or found.scratch else ()
+        return Stage(self._label(op), extent, tuple(steps), planes, macs)
 
     def _write(self, name: str, out: Layout) -> Write:
         return Write(name, out.extent(self.config))
@@ -528,8 +451,10 @@ def _per_channel(values: Array, channels: int) -> Array:
     return np.broadcast_to(flat, channels).astype(np.int64)
 
 
-def _collapsed(bits: Array) -> Array:
-    return bits[:1].reshape(()) if (bits == bits[0]).all() else bits
+def _or_refused(found: Requantization | str) -> Requantization:
+    if isinstance(found, str):
+        raise Refused(found)
+    return found
 
 
 def _digits(factor: int) -> tuple[int, int]:

@@ -80,8 +80,8 @@ def _rounds(numbers: Index) -> list[Index]:
 def _round_robin(items: Index, numbers: Index, rows: Loop, columns: Loop) -> list[Nest]:
     """Rounds with one item of each block: in one instruction those of enough blocks, then the others.
 
-    Each round has some of the blocks of the round before, in the same order: a block comes again after as many
-    items as the later round has, at least.
+    Each round has some of the blocks of the round before, in the same order: a block comes again after as
+    many items as the later round has, at least.
     """
     rounds = _rounds(numbers)
     whole = [r for r in rounds if len(r) >= APART]

@@ -20,8 +20,10 @@ from optc.targets.lowering.offload import Region, Shapes
 from optc.targets.vta.compiler.build import Builder, Refused
 from optc.targets.vta.compiler.fold import Folded
 from optc.targets.vta.compiler.region import RegionProgram, compile_region
+from optc.targets.vta.compiler.requantize import without_idle_max
 from optc.targets.vta.compiler.search import Machine
 from optc.targets.vta.compiler.stages import Stage
+from optc.targets.vta.compiler.tiling import tilings
 from optc.targets.vta.compiler.values import Layout
 from optc.targets.vta.device import PAGE
 
@@ -53,7 +55,9 @@ class VtaOffloader:
             except Refused as error:
                 reasons[op.output] = str(error)
                 continue
-            if stage is not None:
+            if stage is not None and next(tilings(stage, self.machine.config), None) is None:
+                reasons[op.output] = "no tile of it fits the memories on the chip"
+            elif stage is not None:
                 self._stages[op.output] = stage
         self._join_sums(ops, layers, reasons)
         return reasons
@@ -111,7 +115,7 @@ class VtaOffloader:
             readers = [o for o in region.ops if source in o.inputs]
             alone = len(readers) == 1 and source not in region.outputs
             kept = before.steps[:-1] if alone else before.steps
-            more = (*kept, *self._builder.channel_steps(op))
+            more = without_idle_max((*kept, *self._builder.channel_steps(op)))
             stages[source] = Stage(before.label, before.extent, more, before.planes, before.macs)
             extended.add(source)
             del stages[op.output]

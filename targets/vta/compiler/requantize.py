@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +24,14 @@ _LEFT_MOST = 16
 
 @dataclass(frozen=True)
 class Requantization:
-    """What brings a sum to codes: `add`, int64 for each channel or one for all, before `steps`."""
+    """What brings a sum to codes: `add`, int64 for each channel or one for all, then `shifts`, `clamps`.
+
+    `scratch`: plane 1 is needed, of the size of plane 0.
+    """
 
     add: Array
-    steps: tuple[Step, ...]
+    shifts: tuple[Step, ...]
+    clamps: tuple[Step, ...]
     scratch: bool = False
 
 
@@ -49,7 +54,8 @@ def requantization(
     if bits.min() < low:
         return f"its shifts differ by more than {_MOST} bits between channels"
     first = shift_right(low)
-    return Requantization(half, (*first, Vector(AluOp.SHR, vector(bits - low, *lanes)), *clamp(target)))
+    shifts = (*first, Vector(AluOp.SHR, vector(bits - low, *lanes)))
+    return Requantization(half, shifts, tuple(clamp(target)))
 
 
 def _uniform(bits: int, target: Clamped, rounding: Rounding, bound: float) -> Requantization | str:
@@ -62,10 +68,10 @@ def _uniform(bits: int, target: Clamped, rounding: Rounding, bound: float) -> Re
         left = min(-bits, 16)
         if left:
             steps.append(Immediate(AluOp.SHR, -left))
-        return Requantization(np.zeros((), np.int64), (*steps, *clamp(target)))
+        return Requantization(np.zeros((), np.int64), tuple(steps), tuple(clamp(target)))
     half = np.asarray(1 << (bits - 1), np.int64)
     ties = _to_even(bits) if rounding == "even" else ()
-    return Requantization(half, (*ties, *shift_right(bits), *clamp(target)), scratch=bool(ties))
+    return Requantization(half, (*ties, *shift_right(bits)), tuple(clamp(target)), bool(ties))
 
 
 def shift_right(bits: int) -> list[Step]:
@@ -78,14 +84,25 @@ def shift_right(bits: int) -> list[Step]:
     return steps
 
 
-def shift_left(bits: int) -> list[Step]:
+def shift_left(bits: int, plane: int = 0) -> list[Step]:
     """Up by `bits`."""
     steps: list[Step] = []
     while bits > 0:
         now = min(bits, _LEFT_MOST)
-        steps.append(Immediate(AluOp.SHR, -now))
+        steps.append(Immediate(AluOp.SHR, -now, plane))
         bits -= now
     return steps
+
+
+def spread_left(bits: Array, plane: int, lanes: tuple[int, int]) -> list[Step] | None:
+    """Up by `bits`, one a channel: all by the largest, then each down again; None where it is too far."""
+    most = int(bits.max())
+    if (bits == most).all():
+        return shift_left(most, plane)
+    if most - int(bits.min()) > _MOST:
+        return None
+    down = Vector(AluOp.SHR, vector(most - bits, *lanes), plane)
+    return [*shift_left(most, plane), down]
 
 
 def _to_even(bits: int) -> tuple[Step, ...]:
@@ -93,7 +110,7 @@ def _to_even(bits: int) -> tuple[Step, ...]:
 
     Plane 1 takes bit `bits` of the sum to the sign, then -1 where it is set.
     """
-    up = [Immediate(s.op, s.value, 1) for s in shift_left(31 - bits) if isinstance(s, Immediate)]
+    up = shift_left(31 - bits, 1)
     copy = (Reset(1), Combine(AluOp.ADD, 0, 1))
     sign = (Immediate(AluOp.MIN, 0, 1), Immediate(AluOp.MAX, -1, 1))
     return (*copy, *up, *sign, Combine(AluOp.ADD, 1, 0))
@@ -105,6 +122,29 @@ def clamp(target: Clamped) -> list[Step]:
     if target.code.zero_point:
         moved.append(Immediate(AluOp.ADD, target.code.zero_point))
     return [*moved, Immediate(AluOp.MAX, target.low), Immediate(AluOp.MIN, target.high)]
+
+
+def without_idle_max(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """`steps` without a MAX that a larger MAX follows, with nothing but a MIN between."""
+    kept: list[Step] = []
+    for number, step in enumerate(steps):
+        behind = [s for s in steps[number + 1 : number + 3]]
+        if len(behind) == 2 and isinstance(behind[0], Immediate) and behind[0].op == AluOp.MIN:
+            behind = behind[1:]
+        if isinstance(step, Immediate) and step.op == AluOp.MAX and _maximum(behind[0]) >= step.value:
+            continue
+        kept.append(step)
+    return tuple(kept)
+
+
+def _maximum(step: Step) -> int:
+    """What a MAX on plane 0 brings every value to, at least; for other steps nothing."""
+    if isinstance(step, Immediate | Vector) and step.op == AluOp.MAX and step.plane == 0:
+        return step.value if isinstance(step, Immediate) else int(step.values.min())
+    return _NOTHING
+
+
+_NOTHING = -(1 << 31)
 
 
 def same_plane(rows: int, columns: int) -> Plane:

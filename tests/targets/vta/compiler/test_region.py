@@ -92,11 +92,9 @@ def test_live_tensors_do_not_overlap(model: Model) -> None:
                 element += more
             return name, element
 
-        sizes = {t.source: t.extent.elements for s in stages for t in s.terms}
-        sizes |= {w.target: w.extent.elements for s in stages for w in s.steps if isinstance(w, Write)}
-        for name, size in sizes.items():
-            if owner(name, 0)[0] in ends[0]:
-                holds.update({addresses[name] + e: owner(name, e) for e in range(size)})
+        for name, (_, layout) in ends[0].items():
+            size = layout.extent(CONFIG).elements
+            holds.update({addresses[name] + e: owner(name, e) for e in range(size)})
         for stage in stages:
             for term in stage.terms:
                 for e in range(term.extent.elements if term.source != ONES else 0):
@@ -110,9 +108,9 @@ def test_live_tensors_do_not_overlap(model: Model) -> None:
                         assert mine.isdisjoint(read)
                 size = write.extent.elements
                 holds |= {addresses[write.target] + e: owner(write.target, e) for e in range(size)}
-        for name, size in sizes.items():
-            if owner(name, 0)[0] in {owner(n, 0)[0] for n in ends[1]}:
-                assert all(holds[addresses[name] + e] == owner(name, e) for e in range(size))
+        for name, layout in ends[1].items():
+            size = layout.extent(CONFIG).elements
+            assert all(holds[addresses[name] + e] == owner(name, e) for e in range(size))
         assert max(holds) < end
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -313,12 +313,11 @@ class Builder:
         if bits is None:
             raise Refused("its scales are not powers of two")
         taps = y.kernel * x.kernel
-        factor, shift = _mean(count, taps, int(bits), op.target, self.rounding)
+        factor, shift, add = _mean(count, taps, int(bits), op.target, self.rounding)
         extent = source.extent(self.config)
-        bound = float(taps * 128 * factor)
-        blocks = self._blocks(out)
+        bound, blocks = float(taps * 128 * factor), self._blocks(out)
         needed = _or_refused(requantization(np.asarray(shift), op.target, "half_up", bound, blocks))
-        extent = source.extent(self.config)
+        needed = replace(needed, add=np.asarray(add))
         high, low = _digits(factor)
         terms: list[Term] = []
         taps_of = (y.kernel, x.kernel)
@@ -465,17 +464,23 @@ def _digits(factor: int) -> tuple[int, int]:
     return high, factor - (high << 7)
 
 
-def _mean(count: int, taps: int, bits: int, target: Clamped, rounding: Rounding) -> tuple[int, int]:
-    """A factor and a shift that give the codes of sum / (count * 2^bits) for all sums of `taps` codes."""
+def _mean(count: int, taps: int, bits: int, target: Clamped, rounding: Rounding) -> tuple[int, int, int]:
+    """Factor, shift, and what to add before it: they give the codes of sum / (count * 2^bits) for all sums.
+
+    The sums are those of `taps` codes. What is added is half, or what keeps an inexact factor from missing
+    ties.
+    """
     sums = np.arange(-128 * taps, 127 * taps + 1, dtype=np.int64)
-    wanted = np.clip(rounded(sums / (count * 2.0**bits), rounding), target.low, target.high)
+    low, high = target.low - target.code.zero_point, target.high - target.code.zero_point
+    wanted = np.clip(rounded(sums / (count * 2.0**bits), rounding), low, high).astype(np.int64)
     for shift in range(max(bits, 1), 31):
         factor = round(2.0 ** (shift - bits) / count)
         if factor == 0:
             continue
         if factor > _LARGEST_FACTOR or (128 * taps + 1) * factor + (1 << shift) >= 2**31:
             break
-        got = (sums * factor + (1 << (shift - 1))) >> shift
-        if np.array_equal(np.clip(got, target.low, target.high), wanted):
-            return factor, shift
+        least = ((wanted << shift) - sums * factor)[wanted > low].max(initial=-(2**30))
+        most = ((wanted + 1 << shift) - 1 - sums * factor)[wanted < high].min(initial=2**30)
+        if least <= most:
+            return factor, shift, int(np.clip(1 << (shift - 1), least, most))
     raise Refused(f"no multiplier and shift gives the mean of {count} exactly")

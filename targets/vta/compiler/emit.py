@@ -306,7 +306,7 @@ class StageEmitter:
     def _combine(self, unit: Unit, tile: _Tile, step: Combine) -> None:
         to, source = tile.boxes[step.plane], tile.boxes[step.source]
         plane = self.stage.planes[max(step.source, step.plane) - 1]
-        if plane.y.kernel == plane.x.kernel == 1:
+        if plane.y == Axis(plane.y.size) and plane.x == Axis(plane.x.size):
             uops = np.array([[to.base, source.base, 0]])
             self._alu(
                 unit,

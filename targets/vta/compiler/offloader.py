@@ -66,11 +66,10 @@ class VtaOffloader:
         """An accumulator goes where its Sum goes."""
         for op in ops:
             if isinstance(op, Sum):
-                lost = next((reasons[n] for n in (op.output, *op.inputs) if n in reasons), None)
+                joined = (op.output, *(n for n in op.inputs if n in layers))
+                lost = next((reasons[n] for n in joined if n in reasons), None)
                 if lost is not None:
-                    reasons.update(
-                        {n: lost for n in (op.output, *op.inputs) if n in layers or n == op.output}
-                    )
+                    reasons.update(dict.fromkeys(joined, lost))
 
     def compile(self, region: Region) -> None:
         """As `Offloader.compile`."""

@@ -43,8 +43,8 @@ def requantization(
     `bound`: no |sum| is larger; `lanes`: (blocks, BLOCK) of the output.
     """
     bits = np.asarray(bits, np.int64).reshape(-1)
-    if bits.size == 1 or (bits == bits.reshape(-1)[0]).all():
-        return _uniform(int(bits.reshape(-1)[0]), target, rounding, bound)
+    if (bits == bits[0]).all():
+        return _uniform(int(bits[0]), target, rounding, bound)
     if rounding == "even":
         return "a shift for each channel with rounding to even"
     if bits.min() < 0 or bits.max() > 2 * _MOST:

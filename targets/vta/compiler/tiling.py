@@ -195,7 +195,7 @@ def _parted(cuts: Cuts, config: Config, densities: Sequence[Density]) -> Iterato
     for number, density in enumerate(densities):
         counts = [density.of(b) for b in cuts.block_ranges]
         blocks, weights = max(len(c) for c in counts), max(int(c.sum()) for c in counts)
-        needs.append(_Needs(cuts.input_plane(number), max(blocks, 1), weights))
+        needs.append(_Needs(max(cuts.input_plane(number), 1), max(blocks, 1), weights))
     main = max(range(len(needs)), key=lambda n: needs[n].plane * needs[n].blocks + needs[n].weights * 16)
     for part in splits(needs[main].blocks)[:_PARTS_TRIED]:
         if needs[main].plane * part > config.depth(Memory.INP):

@@ -13,6 +13,10 @@ APART = 3
 """Steps from one accumulation into an element to the next, at least: what the HLS design's pipeline asks."""
 
 
+_ENOUGH = 2 * APART
+"""Rows or columns that may take the place of blocks: items of one block can begin some of them apart."""
+
+
 @dataclass(frozen=True, eq=False)
 class Loop:
     """A loop: its count, and what it adds to dst and src."""
@@ -47,11 +51,11 @@ def nests(items: Index, blocks: Index, rows: Loop, columns: Loop) -> list[Nest]:
         return [Nest(items, rows, columns)]
     if len(names) >= APART:
         return _round_robin(items, numbers, rows, columns)
-    if rows.count >= APART:
+    if rows.count >= _ENOUGH:
         return [Nest(_unrolled(items, rows), _ONCE, columns)]
-    if columns.count >= APART:
+    if columns.count >= _ENOUGH:
         return [Nest(_unrolled(items, columns), _ONCE, rows)]
-    if rows.count * columns.count >= APART:
+    if rows.count * columns.count >= _ENOUGH * APART:
         return [Nest(_unrolled(_unrolled(items, rows), columns), _ONCE, _ONCE)]
     return [Nest(items[g], rows, columns) for g in _rounds(numbers)]
 
@@ -85,5 +89,8 @@ def _round_robin(items: Index, numbers: Index, rows: Loop, columns: Loop) -> lis
     """
     rounds = _rounds(numbers)
     whole = [r for r in rounds if len(r) >= APART]
-    parts = [np.concatenate(whole)] if whole else []
-    return [Nest(items[p], rows, columns) for p in [*parts, *rounds[len(whole) :]]]
+    found = [Nest(items[np.concatenate(whole)], rows, columns)] if whole else []
+    rest = rounds[len(whole) :]
+    if len(rest) > 1 and rows.count >= _ENOUGH:
+        return [*found, Nest(_unrolled(items[np.concatenate(rest)], rows), _ONCE, columns)]
+    return [*found, *(Nest(items[r], rows, columns) for r in rest)]

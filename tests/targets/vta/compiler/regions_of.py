@@ -59,7 +59,7 @@ class Compiled:
 
 
 def compiled(model: Model, config: Config | None = None, every: bool = False, uops: int = 2048) -> Compiled:
-    """All regions of `model`, one behind the other in memory; `every`: each code that is made is an output."""
+    """All regions of `model`, one behind the other in memory; `every`: each code made is an output."""
     config = config or Config()
     graph = Graph(model)
     offloader = VtaOffloader(Machine(config, PYNQ, min(uops, 1 << config.log_uop_buff_size - 2)))

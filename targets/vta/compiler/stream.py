@@ -23,6 +23,10 @@ Span = tuple[int, int]
 Rows = NDArray[np.int64]
 
 
+_PASS_ON = Load(Memory.UOP, 0, 0, 0, 0, 0)
+"""A NOP of the compute module."""
+
+
 @dataclass(frozen=True)
 class Edge:
     """Instruction `last` starts after `first` is done; both by index, of neighbouring modules."""
@@ -46,6 +50,7 @@ class Stream:
         self._read = {m: self._table(m) for m in (Memory.INP, Memory.WGT)}
         self._computed, self._stored = self._table(Memory.ACC), self._table(Memory.ACC)
         self._in_dram = np.full(dram_elements, -1, np.int64)
+        self._fetched = np.full(dram_elements, -1, np.int64)
         self._known: list[list[int]] = []
         self._latest = [[-1, -1, -1] for _ in Module]
         self._clock = [0, 0, 0]
@@ -66,6 +71,9 @@ class Stream:
             index = self._next()
         self._add(load, Module.LOAD, waits)
         self._written[load.memory][span] = index
+        if load.memory == Memory.INP:
+            for part in self._rows(load):
+                self._fetched[part] = index
         return index
 
     def compute(
@@ -84,9 +92,14 @@ class Stream:
     def store(self, store: Store) -> int:
         """A STORE."""
         span = slice(store.sram, store.sram + store.y_size * store.x_size)
-        index = self._add(store, Module.STORE, [int(self._computed[span].max())])
+        waits = [int(self._computed[span].max())]
+        parts = self._rows(store)
+        reader = max(int(self._fetched[part].max()) for part in parts)
+        if reader > max(self._latest[Module.STORE][Module.LOAD], self._known[waits[0]][Module.LOAD]):
+            waits.append(self._add(_PASS_ON, Module.COMPUTE, [reader]))
+        index = self._add(store, Module.STORE, waits)
         self._stored[span] = index
-        for part in self._rows(store):
+        for part in parts:
             self._in_dram[part] = index
         return index
 
@@ -119,8 +132,9 @@ class Stream:
         for index in range(store + 1, self._next()):
             if self.modules[index] == Module.COMPUTE and self._times[index][0] >= done:
                 self._edges.append(Edge(store, index))
+                self._known[index][Module.STORE] = max(self._known[index][Module.STORE], store)
                 return index
-        return self._add(Load(Memory.UOP, 0, 0, 0, 0, 0), Module.COMPUTE, [store])
+        return self._add(_PASS_ON, Module.COMPUTE, [store])
 
     def _add(self, insn: Instruction, module: Module, waits: Sequence[int]) -> int:
         index = self._next()

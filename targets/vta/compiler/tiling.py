@@ -151,8 +151,20 @@ def splits(total: int) -> list[int]:
 
 
 def tilings(stage: Stage, config: Config) -> Iterator[tuple[Cuts, Tiling]]:
-    """Tilings that fit the chip, and what follows from their tile."""
+    """Tilings that fit the chip, and what follows from their tile; single slots only where no other fit."""
     densities = [Density(t, stage.extent.blocks) for t in stage.terms]
+    for slots in (2, 1):
+        found = False
+        for each in _tilings(stage, config, densities, slots):
+            found = True
+            yield each
+        if found:
+            return
+
+
+def _tilings(
+    stage: Stage, config: Config, densities: Sequence[Density], slots: int
+) -> Iterator[tuple[Cuts, Tiling]]:
     room = config.depth(Memory.ACC) - vector_elements(stage)
     for blocks in splits(stage.extent.blocks):
         for columns in splits(stage.extent.columns):
@@ -162,7 +174,7 @@ def tilings(stage: Stage, config: Config) -> Iterator[tuple[Cuts, Tiling]]:
                 tiles = len(cuts.block_ranges) * len(cuts.row_ranges) * len(cuts.column_ranges)
                 if cuts.accumulators * min(2, tiles * stage.extent.images) > room:
                     continue
-                found = [(cuts, t) for t in _parted(cuts, config, densities)]
+                found = [(cuts, t) for t in _parted(cuts, config, densities, slots)]
                 yield from found
                 fitting += bool(found)
                 if fitting == _ROWS_TRIED:
@@ -189,7 +201,7 @@ class _Needs:
     weights: int
 
 
-def _parted(cuts: Cuts, config: Config, densities: Sequence[Density]) -> Iterator[Tiling]:
+def _parted(cuts: Cuts, config: Config, densities: Sequence[Density], slots: int) -> Iterator[Tiling]:
     """Ways to cut the largest term; the others take what is left."""
     needs: list[_Needs] = []
     for number, density in enumerate(densities):
@@ -202,7 +214,7 @@ def _parted(cuts: Cuts, config: Config, densities: Sequence[Density]) -> Iterato
             continue
         places = len(cuts.row_ranges) * len(cuts.column_ranges) * cuts.stage.extent.images
         for order in (False, True) if places > 1 and len(cuts.block_ranges) > 1 else (False,):
-            tiling = _filled(cuts, config, needs, densities, main, part, order)
+            tiling = _filled(cuts, config, needs, densities, main, part, order, slots)
             if tiling is not None:
                 yield tiling
 
@@ -229,6 +241,7 @@ def _filled(
     main: int,
     part: int,
     order: bool,
+    slots: int,
 ) -> Tiling | None:
     places = len(cuts.row_ranges) * len(cuts.column_ranges) * cuts.stage.extent.images
     block_tiles = len(cuts.block_ranges)
@@ -241,9 +254,9 @@ def _filled(
         pieces = -(-need.blocks // size)
         again = block_tiles if _spread(density, cuts) else 1
         stay = pieces * (places if order else 1)
-        inp = _slots(need.plane * size, free_inp, stay, again, number == main)
+        inp = _slots(need.plane * size, free_inp, stay, again, number == main, slots)
         stay = 1 if density.shared else pieces * (1 if order else block_tiles)
-        wgt = _slots(density.most(cuts.block_ranges, size), free_wgt, stay, places, number == main)
+        wgt = _slots(density.most(cuts.block_ranges, size), free_wgt, stay, places, number == main, slots)
         if inp is None or wgt is None:
             return None
         free_inp, free_wgt = free_inp - inp.room, free_wgt - wgt.room
@@ -279,8 +292,8 @@ def _spread(density: Density, cuts: Cuts) -> bool:
     return len(cuts.block_ranges) > 1 and density.overlap(cuts.block_ranges[0], cuts.block_ranges[1])
 
 
-def _slots(size: int, free: int, resident: int, again: int, main: bool) -> Buffers | None:
-    """Slots for `resident` parts if they are used `again` and fit, else two; None where not one fits.
+def _slots(size: int, free: int, resident: int, again: int, main: bool, least: int) -> Buffers | None:
+    """Slots for `resident` parts if they are used `again` and fit, else `least`; None where not one fits.
 
     Every slot more is another address, and other micro-ops.
     """
@@ -289,4 +302,4 @@ def _slots(size: int, free: int, resident: int, again: int, main: bool) -> Buffe
         return None
     if again > 1 and resident <= (most if main else most // 4):
         return Buffers(size, min(most, resident + 1))
-    return Buffers(size, min(most, 2))
+    return Buffers(size, min(most, least))

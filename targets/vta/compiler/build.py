@@ -83,7 +83,7 @@ class Builder:
     layers: Mapping[str, Layer]
     layouts: dict[str, Layout] = field(default_factory=dict)
     aliases: dict[str, tuple[str, int]] = field(default_factory=dict)
-    hosted: frozenset[str] = frozenset()
+    hosted: set[str] = field(default_factory=set)
     folded: dict[str, tuple[str, Folded]] = field(default_factory=dict)
 
     def stage(self, op: Op) -> Stage | None:
@@ -332,6 +332,8 @@ class Builder:
         matrix = self._like([op.inputs[0], op.output])
         self._check_code(op.code, op.inputs[0])
         out = self.layout(op.output, matrix)
+        if op.inputs[0] in self.hosted and 2 * out.sizes[1] <= self.config.block:
+            raise Refused("the host has its input, of few channels, and packs its output for the next layer")
         term = self._identity(op.inputs[0], op, out)
         steps = (Reset(), Accumulate((term,)), *self.channel_steps(op))
         return Stage(self._label(op), out.extent(self.config), steps)

@@ -83,7 +83,7 @@ class Builder:
     layers: Mapping[str, Layer]
     layouts: dict[str, Layout] = field(default_factory=dict)
     aliases: dict[str, tuple[str, int]] = field(default_factory=dict)
-    hosted: frozenset[str] = frozenset()
+    hosted: set[str] = field(default_factory=set)
     folded: dict[str, tuple[str, Folded]] = field(default_factory=dict)
 
     def stage(self, op: Op) -> Stage | None:
@@ -314,11 +314,10 @@ class Builder:
             raise Refused("its scales are not powers of two")
         taps = y.kernel * x.kernel
         factor, shift, add = _mean(count, taps, int(bits), op.target, self.rounding)
-        bound = float(taps * 128 * factor)
-        blocks = self._blocks(out)
+        extent = source.extent(self.config)
+        bound, blocks = float(taps * 128 * factor), self._blocks(out)
         needed = _or_refused(requantization(np.asarray(shift), op.target, "half_up", bound, blocks))
         needed = replace(needed, add=np.asarray(add))
-        extent = source.extent(self.config)
         high, low = _digits(factor)
         terms: list[Term] = []
         taps_of = (y.kernel, x.kernel)
@@ -333,6 +332,8 @@ class Builder:
         matrix = self._like([op.inputs[0], op.output])
         self._check_code(op.code, op.inputs[0])
         out = self.layout(op.output, matrix)
+        if op.inputs[0] in self.hosted and 2 * out.sizes[1] <= self.config.block:
+            raise Refused("the host has its input, of few channels, and packs its output for the next layer")
         term = self._identity(op.inputs[0], op, out)
         steps = (Reset(), Accumulate((term,)), *self.channel_steps(op))
         return Stage(self._label(op), out.extent(self.config), steps)
@@ -468,7 +469,8 @@ def _digits(factor: int) -> tuple[int, int]:
 def _mean(count: int, taps: int, bits: int, target: Clamped, rounding: Rounding) -> tuple[int, int, int]:
     """Factor, shift, and what to add before it: they give the codes of sum / (count * 2^bits) for all sums.
 
-    The sums are those of `taps` codes. What is added is half, or what keeps an inexact factor from missing ties.
+    The sums are those of `taps` codes. What is added is half, or what keeps an inexact factor from missing
+    ties.
     """
     sums = np.arange(-128 * taps, 127 * taps + 1, dtype=np.int64)
     low, high = target.low - target.code.zero_point, target.high - target.code.zero_point

@@ -43,7 +43,7 @@ class VtaOffloader:
         """As `Offloader.refuse`."""
         layers = {o.output: o for o in ops if isinstance(o, Layer) and isinstance(o.ending, ToAccumulator)}
         made = {o.output for o in ops if not isinstance(o, Quantize)}
-        hosted = frozenset(n for o in ops for n in o.inputs if n not in made)
+        hosted = {n for o in ops for n in o.inputs if n not in made}
         self._builder = Builder(self.machine.config, rounding, shapes, layers, hosted=hosted)
         self._stages = {}
         reasons: dict[str, str] = {}
@@ -55,9 +55,11 @@ class VtaOffloader:
                 stage = self._builder.stage(op)
             except Refused as error:
                 reasons[op.output] = str(error)
+                hosted.add(op.output)
                 continue
             if stage is not None and next(tilings(stage, self.machine.config), None) is None:
                 reasons[op.output] = "no tile of it fits the memories on the chip"
+                hosted.add(op.output)
             elif stage is not None:
                 self._stages[op.output] = stage
         self._join_sums(ops, layers, reasons)

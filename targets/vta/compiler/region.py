@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +17,7 @@ from optc.targets.vta.compiler.fold import Folded
 from optc.targets.vta.compiler.linear import ONES, constant_element
 from optc.targets.vta.compiler.memory import Memories
 from optc.targets.vta.compiler.search import Machine, best_tiling
-from optc.targets.vta.compiler.stages import Stage, Write
+from optc.targets.vta.compiler.stages import Extent, Stage, Write
 from optc.targets.vta.compiler.stream import Stream
 from optc.targets.vta.compiler.uops import UopMemory
 from optc.targets.vta.compiler.values import Layout
@@ -76,8 +76,12 @@ def compile_region(
     """
     config = machine.config
     element = config.element_bytes(Memory.INP)
+    crossing = (
+        {n: layout.extent(config) for n, (_, layout) in inputs.items()},
+        {n: layout.extent(config) for n, layout in outputs.items()},
+    )
     first, page = base // element + 1, PAGE // element
-    addresses, end = _plan(stages, (inputs, outputs), aliases, first, page)
+    addresses, end = _plan(stages, crossing, aliases, first, page)
     addresses[ONES] = base // element
     stream = Stream(config, machine.timing, end)
     to = Memories(config, stream, UopMemory(machine.uops), addresses)
@@ -122,7 +126,7 @@ def _units(stages: Sequence[Stage], to: Memories, machine: Machine) -> Iterator[
 
 def _plan(
     stages: Sequence[Stage],
-    ends: tuple[Iterable[str], Iterable[str]],
+    ends: tuple[Mapping[str, Extent], Mapping[str, Extent]],
     aliases: Mapping[str, Alias],
     first: int,
     page: int,
@@ -138,10 +142,11 @@ def _plan(
             owner, offset = _owner(name, aliases)
             lives.setdefault(owner, [number, number])[1] = number
             sizes[owner] = max(sizes.get(owner, 0), offset + extent.elements)
-    for name in ends[0]:
-        lives[_owner(name, aliases)[0]][0] = -1
-    for name in ends[1]:
-        lives[_owner(name, aliases)[0]][1] = len(stages)
+    for place, crossing in ((0, ends[0]), (1, ends[1])):
+        for name, extent in crossing.items():
+            owner, offset = _owner(name, aliases)
+            lives.setdefault(owner, [-1, len(stages)])[place] = (-1, len(stages))[place]
+            sizes[owner] = max(sizes.get(owner, 0), offset + extent.elements)
     placed: dict[str, tuple[int, int]] = {}
     start = -(-first // page) * page
     for name in sorted(lives, key=lambda n: (-sizes[n], n)):

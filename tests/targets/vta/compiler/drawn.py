@@ -1,4 +1,4 @@
-"""Hypothesis strategy: quantized networks of a few operations, with branches and parts that stay on the host."""
+"""Hypothesis strategy: quantized networks of a few operations, with branches and parts on the host."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ class Writer:
             main = self.net.code(main, x.exponent + self.one_of(-1, 0, 1))
         side = x.name if self.one_of(True, False) else self.accumulator(x, x.channels, 1, 1)
         operands = [main, side] if self.one_of(True, False) else [side, main]
-        return self.coded(self.activated(self.net.node("Add", operands)), x.shape, x.exponent + self.one_of(0, 1))
+        return self.coded(
+            self.activated(self.net.node("Add", operands)), x.shape, x.exponent + self.one_of(0, 1)
+        )
 
     def concatenation(self, x: Map) -> Map:
         others = [self.convolution(x) for _ in range(self.one_of(1, 2))]
@@ -92,7 +94,9 @@ class Writer:
         kernel, stride, pad = self.one_of((2, 2, 0), (3, 2, 1), (3, 1, 1))
         attributes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
         sizes = [(s + 2 * pad - kernel) // stride + 1 for s in x.shape[2:]]
-        return self.coded(self.net.node("MaxPool", [x.name], **attributes), (*x.shape[:2], *sizes), x.exponent)
+        return self.coded(
+            self.net.node("MaxPool", [x.name], **attributes), (*x.shape[:2], *sizes), x.exponent
+        )
 
     def average_pool(self, x: Map) -> Map:
         if min(x.shape[2:]) < 3:

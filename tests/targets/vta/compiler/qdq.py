@@ -51,7 +51,9 @@ class Qdq:
         """`value` through Q and DQ."""
         scale = self.constant(2.0**exponent, np.float32)
         zero = self.constant(self.zero, self.dtype)
-        found = self.node("DequantizeLinear", [self.node("QuantizeLinear", [value, scale, zero]), scale, zero])
+        found = self.node(
+            "DequantizeLinear", [self.node("QuantizeLinear", [value, scale, zero]), scale, zero]
+        )
         self.exponents[found] = np.asarray(exponent)
         return found
 

@@ -59,7 +59,7 @@ class Compiled:
 
 
 def compiled(model: Model, config: Config | None = None, every: bool = False, uops: int = 2048) -> Compiled:
-    """All regions of `model`, in memory one behind the other; `every`: each code that is made is an output."""
+    """All regions of `model`, one behind the other in memory; `every`: each code made is an output."""
     config = config or Config()
     graph = Graph(model)
     offloader = VtaOffloader(Machine(config, PYNQ, min(uops, 1 << config.log_uop_buff_size - 2)))
@@ -78,7 +78,7 @@ def compiled(model: Model, config: Config | None = None, every: bool = False, uo
 
 
 def assert_equal(found: Compiled, feeds: Mapping[str, Array], seed: int | None = 0) -> None:
-    """Checker accepts; in program order and in a random one (`seed`) every region gives the reference's codes."""
+    """The checker accepts; in program order and a random one (`seed`) regions give the reference's codes."""
     values = Reference(found.model).trace(feeds)
     config = found.config
     end = max((p.end for p in found.programs.values()), default=0)

@@ -91,7 +91,9 @@ def test_biases_are_exact(values: list[int], block: int, batch: int) -> None:
     total = np.zeros((batch, bias.size), np.int64)
     for term in terms or ():
         for out, source, _, _, number in term.index.tolist():
-            product = constant_element(batch, block).astype(np.int64) @ term.weights[number].astype(np.int64).T
+            product = (
+                constant_element(batch, block).astype(np.int64) @ term.weights[number].astype(np.int64).T
+            )
             assert source == 0
             total[:, out * block : (out + 1) * block] += product
     if terms is not None:

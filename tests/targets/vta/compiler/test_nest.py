@@ -24,13 +24,22 @@ def drawn_items(draw: Any) -> tuple[np.ndarray, np.ndarray, Loop, Loop]:
     src = np.array([draw(st.integers(0, 40)) for _ in blocks])
     first = np.array([draw(st.integers(0, edge)) * width + draw(st.integers(0, edge)) for _ in blocks])
     items = np.stack([blocks * (rows + edge) * width + first, src, np.arange(len(blocks))], axis=1)
-    return items, blocks, Loop(rows, width, draw(st.integers(0, 9))), Loop(columns, 1, draw(st.integers(0, 2)))
+    return (
+        items,
+        blocks,
+        Loop(rows, width, draw(st.integers(0, 9))),
+        Loop(columns, 1, draw(st.integers(0, 2))),
+    )
 
 
 def steps(nest: Nest) -> list[tuple[int, int, int]]:
     """As the machine does them (docs/vta.md)."""
     return [
-        (int(d) + i * nest.outer.dst + j * nest.inner.dst, int(s) + i * nest.outer.src + j * nest.inner.src, int(w))
+        (
+            int(d) + i * nest.outer.dst + j * nest.inner.dst,
+            int(s) + i * nest.outer.src + j * nest.inner.src,
+            int(w),
+        )
         for i in range(nest.outer.count)
         for j in range(nest.inner.count)
         for d, s, w in nest.uops

@@ -25,7 +25,11 @@ def behind(net: Qdq, value: str, channels: int, rank: int = 2, seed: int = 0) ->
 
 
 def pool(
-    op: str, shape: tuple[int, ...], exponents: tuple[int, int] = (0, 0), rounding: str = "half_up", **attributes: Any
+    op: str,
+    shape: tuple[int, ...],
+    exponents: tuple[int, int] = (0, 0),
+    rounding: str = "half_up",
+    **attributes: Any,
 ) -> Model:
     net = Qdq(rounding)
     return net.model(net.code(net.node(op, [net.input(shape, exponents[0])], **attributes), exponents[1]))
@@ -127,7 +131,9 @@ def joined(channels: list[int], layers: bool, again: bool = False, shape: tuple[
     net = Qdq()
     values = [net.input((1, c, *shape)) for c in channels]
     if layers:
-        values = [behind(net, v, c, len(shape), n) for n, (v, c) in enumerate(zip(values, channels, strict=True))]
+        values = [
+            behind(net, v, c, len(shape), n) for n, (v, c) in enumerate(zip(values, channels, strict=True))
+        ]
     whole = net.code(net.node("Concat", values, axis=1), 0)
     outputs = [behind(net, whole, sum(channels), len(shape))]
     if again:
@@ -137,7 +143,9 @@ def joined(channels: list[int], layers: bool, again: bool = False, shape: tuple[
 
 @pytest.mark.parametrize("layers", [False, True])
 @pytest.mark.parametrize("again", [False, True])
-@pytest.mark.parametrize("channels", [[16, 32], [16, 5], [5, 16], [3, 3, 3], [40, 24, 8], [16, 16, 16, 16]], ids=str)
+@pytest.mark.parametrize(
+    "channels", [[16, 32], [16, 5], [5, 16], [3, 3, 3], [40, 24, 8], [16, 16, 16, 16]], ids=str
+)
 def test_concatenations(channels: list[int], layers: bool, again: bool) -> None:
     model = joined(channels, layers, again)
     assert_offloaded(model, feeds(model))

@@ -92,7 +92,9 @@ def test_ties(bits: int, rounding: Any, far: int) -> None:
     values = np.clip(np.array([[-1, 0, 1]]) + (2 * far + 1 << bits) // 2, -(2**30), 2**30)
     found = requantization(np.asarray(bits), target(), rounding, 2.0**30, (1, 16))
     assert isinstance(found, Requantization)
-    np.testing.assert_array_equal(applied(found, values), shift(values, np.asarray(bits), target().code, rounding))
+    np.testing.assert_array_equal(
+        applied(found, values), shift(values, np.asarray(bits), target().code, rounding)
+    )
 
 
 @settings(max_examples=200, deadline=None)

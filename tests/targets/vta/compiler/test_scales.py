@@ -106,7 +106,9 @@ def test_relu(rounding: str) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(low=st.integers(-22, -3), spread=st.integers(0, 15), bias=st.integers(0, 2**20), seed=st.integers(0, 99))
+@given(
+    low=st.integers(-22, -3), spread=st.integers(0, 15), bias=st.integers(0, 2**20), seed=st.integers(0, 99)
+)
 def test_shifts_by_channel(low: int, spread: int, bias: int, seed: int) -> None:
     exponents = low + np.random.default_rng(seed).integers(0, spread + 1, CHANNELS)
     model = layer(np.minimum(exponents, 0), bias=np.arange(-10, 10) * bias // 10)

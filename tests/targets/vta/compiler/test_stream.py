@@ -69,7 +69,6 @@ def emitted(steps: list[tuple[Any, ...]]) -> list[Instruction]:
     return stream.finish()
 
 
-
 @settings(max_examples=250, deadline=None)
 @given(steps=programs())
 def test_every_conflict_is_ordered(steps: list[tuple[Any, ...]]) -> None:

@@ -24,9 +24,14 @@ def codes_added(
 
 
 def residual(
-    layers: list[Any], code: int | None, out: int, rounding: str = "half_up", bias: int = 3000, flip: bool = False
+    layers: list[Any],
+    code: int | None,
+    out: int,
+    rounding: str = "half_up",
+    bias: int = 3000,
+    flip: bool = False,
 ) -> Model:
-    """The sum of a 1x1 convolution of weight exponents `layers[0]` and a code, or else of two convolutions."""
+    """The sum of a 1x1 convolution of weight exponents `layers[0]` and a code, or of two convolutions."""
     rng = np.random.default_rng(11)
     net = Qdq(rounding)
     x = net.input((1, 20, 5, 6))
@@ -96,7 +101,9 @@ def test_scales_by_channel_where_the_last_blocks_are_zero(kept: int) -> None:
     weight = codes(rng, (20, 20, 1, 1), 20)
     weight[kept:] = 0
     exponents = -8 + rng.integers(0, 3, 20)
-    layers = [net.layer("Conv", x, w, exponents - n) for n, w in enumerate((weight, codes(rng, weight.shape, 20)))]
+    layers = [
+        net.layer("Conv", x, w, exponents - n) for n, w in enumerate((weight, codes(rng, weight.shape, 20)))
+    ]
     model = net.model(net.code(net.node("Add", layers), 0))
     assert_offloaded(model, feeds(model))
 
@@ -139,7 +146,7 @@ def test_relu_by_itself(scales: tuple[int, int]) -> None:
 
 
 def channelwise(ops: list[str], behind_layer: bool, twice: bool, dtype: Any = np.int8) -> Model:
-    """Add, Max, Min by a constant for each channel, and a Relu; `twice`: the layer's code is an output, too."""
+    """Add, Max, Min by constants of each channel, and a Relu; `twice`: the layer's code is an output, too."""
     rng = np.random.default_rng(4)
     net = Qdq()
     value = net.input((1, 20, 5, 5))

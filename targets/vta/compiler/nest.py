@@ -100,6 +100,7 @@ def _round_robin(items: Index, numbers: Index, rows: Loop, columns: Loop) -> lis
     whole = [r for r in rounds if len(r) >= APART]
     found = [Nest(items[np.concatenate(whole)], rows, columns)] if whole else []
     rest = rounds[len(whole) :]
-    if len(rest) > 1 and rows.count >= _ENOUGH:
-        return [*found, Nest(_unrolled(items[np.concatenate(rest)], rows), _ONCE, columns)]
-    return [*found, *(Nest(items[r], rows, columns) for r in rest)]
+    if not rest:
+        return found
+    left = np.concatenate(rest)
+    return [*found, *nests(items[left], numbers[left], rows, columns)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def bytes_of(program: RegionProgram, kind: type) -> set[int]:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(model=quantized_networks())
 def test_areas_do_not_overlap(model: Model) -> None:
-    """Constants, instructions, inputs and outputs of all regions; STOREs stay off what the host writes once."""
+    """Constants, instructions, inputs, outputs of all regions; STOREs stay off what the host writes once."""
     found = compiled(model)
     areas: list[tuple[int, int]] = []
     for program in found.programs.values():
@@ -83,35 +84,42 @@ def test_live_tensors_do_not_overlap(model: Model) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_plan", plan)
         compiled(model)
-    for stages, ends, aliases, (addresses, end) in planned:
-        holds: dict[int, tuple[str, int]] = {}
-
-        def owner(name: str, element: int, aliases: Any = aliases) -> tuple[str, int]:
-            while name in aliases:
-                name, more = aliases[name]
-                element += more
-            return name, element
-
-        for name, (_, layout) in ends[0].items():
-            size = layout.extent(CONFIG).elements
-            holds.update({addresses[name] + e: owner(name, e) for e in range(size)})
+    for stages, (inputs, outputs), aliases, (addresses, end) in planned:
+        dram = Dram(addresses, aliases)
+        for name, extent in inputs.items():
+            dram.write(name, extent.elements)
         for stage in stages:
-            for term in stage.terms:
-                for e in range(term.extent.elements if term.source != ONES else 0):
-                    assert holds[addresses[term.source] + e] == owner(term.source, e)
+            sources = [t for t in stage.terms if t.source != ONES]
+            for term in sources:
+                dram.check(term.source, term.extent.elements)
             for write in (s for s in stage.steps if isinstance(s, Write)):
-                # A tile is written while others are still read: what this stage reads must not be there.
-                mine = {addresses[write.target] + e for e in range(write.extent.elements)}
-                for term in stage.terms:
-                    if term.source != ONES:
-                        read = range(addresses[term.source], addresses[term.source] + term.extent.elements)
-                        assert mine.isdisjoint(read)
-                size = write.extent.elements
-                holds |= {addresses[write.target] + e: owner(write.target, e) for e in range(size)}
-        for name, layout in ends[1].items():
-            size = layout.extent(CONFIG).elements
-            assert all(holds[addresses[name] + e] == owner(name, e) for e in range(size))
-        assert max(holds) < end
+                dram.write(write.target, write.extent.elements)
+            for term in sources:  # a tile is written while others are still read
+                dram.check(term.source, term.extent.elements)
+        for name, extent in outputs.items():
+            dram.check(name, extent.elements)
+        assert max(dram.holds) < end
+
+
+@dataclass
+class Dram:
+    """Which tensor's which element each element of memory holds."""
+
+    addresses: dict[str, int]
+    aliases: dict[str, tuple[str, int]]
+    holds: dict[int, tuple[str, int]] = field(default_factory=dict)
+
+    def owner(self, name: str, element: int) -> tuple[str, int]:
+        while name in self.aliases:
+            name, more = self.aliases[name]
+            element += more
+        return name, element
+
+    def write(self, name: str, size: int) -> None:
+        self.holds |= {self.addresses[name] + e: self.owner(name, e) for e in range(size)}
+
+    def check(self, name: str, size: int) -> None:
+        assert all(self.holds[self.addresses[name] + e] == self.owner(name, e) for e in range(size))
 
 
 def test_memory_is_used_again() -> None:

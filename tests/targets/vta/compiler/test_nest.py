@@ -16,9 +16,11 @@ from optc.targets.vta.compiler.nest import APART, Loop, Nest, nests
 def drawn_items(draw: Any) -> tuple[np.ndarray, np.ndarray, Loop, Loop]:
     """Items of some output blocks, and the loops over rows and columns; some taps begin within the plane."""
     rows, columns = draw(st.integers(1, 5)), draw(st.integers(1, 5))
-    edge = draw(st.sampled_from([0, 0, 2]))
+    edge = draw(st.sampled_from([0, 2]))
     width = columns + edge
-    blocks = np.array(sorted(draw(st.lists(st.integers(0, 5), min_size=1, max_size=14))))
+    blocks = np.array(
+        sorted(draw(st.lists(st.integers(0, draw(st.sampled_from([0, 1, 5]))), min_size=1, max_size=14)))
+    )
     if draw(st.booleans()):
         blocks = np.array(draw(st.permutations(blocks.tolist())))
     src = np.array([draw(st.integers(0, 40)) for _ in blocks])
@@ -64,6 +66,13 @@ def test_accumulations_into_one_element_are_apart(drawn: Any) -> None:
         for number, (dst, _, _) in enumerate(steps(nest)):
             assert number - last.get(dst, -APART) >= APART
             last[dst] = number
+
+
+def test_taps_that_begin_rows_apart() -> None:
+    """Three rows each: the second tap's first row is the first tap's last one."""
+    items = np.array([[0, 0, 0], [2 * 4, 0, 1]])
+    found = nests(items, np.zeros(2, np.int64), Loop(3, 4, 4), Loop(4, 1, 1))
+    assert len(found) == 2
 
 
 def test_a_long_reduction_is_one_instruction() -> None:

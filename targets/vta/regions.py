@@ -116,7 +116,11 @@ class Region:
         samples = max(len(a) // first.get(n, len(a)) for n, a in given.items())
         if samples <= 1:
             return self._once(device, given)
-        each = [self._once(device, {n: a[i : i + 1] for n, a in given.items()}) for i in range(samples)]
+        free = {n for n, a in given.items() if len(a) > first.get(n, len(a))}
+        each = [
+            self._once(device, {n: a[i : i + 1] if n in free else a for n, a in given.items()})
+            for i in range(samples)
+        ]
         joined = [np.concatenate(parts) for parts in zip(*(arrays for arrays, _ in each), strict=True)]
         return joined, sum(cycles for _, cycles in each)
 

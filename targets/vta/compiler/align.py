@@ -98,7 +98,7 @@ def scaled(term: Term, left: Array) -> Term | None:
         index = term.index
     else:
         block = term.weights.shape[1]
-        lanes = np.zeros((int(term.index[:, 0].max()) + 1) * block, np.int64)
+        lanes = np.zeros(-(-left.size // block) * block, np.int64)
         lanes[: left.size] = left
         weights = term.weights[term.index[:, 4]].astype(np.int64)
         weights = weights << lanes.reshape(-1, block)[term.index[:, 0]][:, :, None]

@@ -13,10 +13,6 @@ APART = 3
 """Steps from one accumulation into an element to the next, at least: what the HLS design's pipeline asks."""
 
 
-_ENOUGH = 2 * APART
-"""Rows or columns that may take the place of blocks: items of one block can begin some of them apart."""
-
-
 @dataclass(frozen=True, eq=False)
 class Loop:
     """A loop: its count, and what it adds to dst and src."""
@@ -51,13 +47,26 @@ def nests(items: Index, blocks: Index, rows: Loop, columns: Loop) -> list[Nest]:
         return [Nest(items, rows, columns)]
     if len(names) >= APART:
         return _round_robin(items, numbers, rows, columns)
-    if rows.count >= _ENOUGH:
-        return [Nest(_unrolled(items, rows), _ONCE, columns)]
-    if columns.count >= _ENOUGH:
-        return [Nest(_unrolled(items, columns), _ONCE, rows)]
-    if rows.count * columns.count >= _ENOUGH * APART:
-        return [Nest(_unrolled(_unrolled(items, rows), columns), _ONCE, _ONCE)]
-    return [Nest(items[g], rows, columns) for g in _rounds(numbers)]
+    if rows.count * columns.count < APART:
+        return [Nest(items[g], rows, columns) for g in _rounds(numbers)]
+    if rows.count >= APART:
+        nest = Nest(_unrolled(items, rows), _ONCE, columns)
+    elif columns.count >= APART:
+        nest = Nest(_unrolled(items, columns), _ONCE, rows)
+    else:
+        nest = Nest(_unrolled(_unrolled(items, rows), columns), _ONCE, _ONCE)
+    first = items[np.unique(numbers, return_index=True)[1], 0]
+    offsets = items[:, 0] - first[numbers]
+    if not offsets.any() or _apart(nest):
+        return [nest]
+    same = (offsets == o for o in np.unique(offsets))
+    return [n for which in same for n in nests(items[which], blocks[which], rows, columns)]
+
+
+def _apart(nest: Nest) -> bool:
+    """Whether accumulations into one element are `APART`; of a nest whose outer loop runs once."""
+    dst = (np.arange(nest.inner.count)[:, None] * nest.inner.dst + nest.uops[:, 0]).reshape(-1)
+    return not any((dst[d:] == dst[:-d]).any() for d in range(1, APART))
 
 
 _ONCE = Loop(1, 0, 0)

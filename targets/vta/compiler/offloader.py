@@ -10,6 +10,7 @@ from optc.passes.quantize.integer.ops import (
     Concat,
     Dequantize,
     Layer,
+    Move,
     Op,
     Quantize,
     Sum,
@@ -130,10 +131,14 @@ class VtaOffloader:
     def _joined(self, region: Region) -> dict[str, tuple[str, int]]:
         """Operands that can be written where a Concat wants them, and where that is."""
         found: dict[str, tuple[str, int]] = {}
+        working = [o for o in region.ops if not isinstance(o, Concat | Move)]
+        touched = {n for o in working for n in (*o.inputs, o.output)}
         for op in region.ops:
             places = self._builder.places(op) if isinstance(op, Concat) else None
             if places is None or len(set(op.inputs)) < len(op.inputs):
                 continue
+            if not touched.intersection((op.output, *op.inputs)):
+                continue  # nothing but the host would touch it
             if not any(n in found or n in self._builder.aliases for n in op.inputs):
                 found |= {n: (op.output, at) for n, at in zip(op.inputs, places, strict=True)}
         return found

@@ -50,6 +50,8 @@ def requantization(
     if bits.min() < 0 or bits.max() > 2 * _MOST:
         return f"its shifts of {bits.min()} to {bits.max()} bits, one a channel, are beyond 0 to {2 * _MOST}"
     half = np.where(bits > 0, np.int64(1) << np.maximum(bits - 1, 0), 0)
+    if bound + half.max() >= 2**31:
+        return "its sum could overflow int32 with the rounding term"
     low = max(0, int(bits.max()) - _MOST)
     if bits.min() < low:
         return f"its shifts differ by more than {_MOST} bits between channels"
@@ -63,12 +65,14 @@ def _uniform(bits: int, target: Clamped, rounding: Rounding, bound: float) -> Re
         return f"it shifts by {bits} bits, VTA by {2 * _MOST} at most"
     if bits <= 0:
         steps: list[Step] = []
-        if bound * 2.0**-bits >= 2**31:
+        if bound * 2.0**-bits >= 2**31 - 2**8:  # with room for a zero point
             steps += [Immediate(AluOp.MIN, SURE_TO_SATURATE), Immediate(AluOp.MAX, -SURE_TO_SATURATE)]
         left = min(-bits, 16)
         if left:
             steps.append(Immediate(AluOp.SHR, -left))
         return Requantization(np.zeros((), np.int64), tuple(steps), tuple(clamp(target)))
+    if bound + 2.0 ** (bits - 1) >= 2**31:
+        return "its sum could overflow int32 with the rounding term"
     half = np.asarray(1 << (bits - 1), np.int64)
     ties = _to_even(bits) if rounding == "even" else ()
     return Requantization(half, (*ties, *shift_right(bits)), tuple(clamp(target)), bool(ties))

@@ -14,17 +14,20 @@ from optc.targets.vta.compiler.nest import APART, Loop, Nest, nests
 
 @st.composite
 def drawn_items(draw: Any) -> tuple[np.ndarray, np.ndarray, Loop, Loop]:
-    """Items of some output blocks, and the loops over a plane of rows and columns."""
+    """Items of some output blocks, and the loops over rows and columns; taps at edges begin within the plane."""
     rows, columns = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    edge = draw(st.sampled_from([0, 0, 2]))
+    width = columns + edge
     blocks = np.array(sorted(draw(st.lists(st.integers(0, 5), min_size=1, max_size=14))))
     if draw(st.booleans()):
         blocks = np.array(draw(st.permutations(blocks.tolist())))
     src = np.array([draw(st.integers(0, 40)) for _ in blocks])
-    items = np.stack([blocks * rows * columns, src, np.arange(len(blocks))], axis=1)
+    first = np.array([draw(st.integers(0, edge)) * width + draw(st.integers(0, edge)) for _ in blocks])
+    items = np.stack([blocks * (rows + edge) * width + first, src, np.arange(len(blocks))], axis=1)
     return (
         items,
         blocks,
-        Loop(rows, columns, draw(st.integers(0, 9))),
+        Loop(rows, width, draw(st.integers(0, 9))),
         Loop(columns, 1, draw(st.integers(0, 2))),
     )
 

@@ -190,6 +190,13 @@ def test_a_concatenation_that_is_an_output() -> None:
     assert_offloaded(model, feeds(model))
 
 
+def test_a_concatenation_of_what_the_host_makes() -> None:
+    net = Qdq()
+    whole = net.code(net.node("Concat", [net.input((1, 16, 4, 4)) for _ in range(2)], axis=1), 0)
+    model = net.model(whole)
+    assert_offloaded(model, feeds(model))
+
+
 def test_a_concatenation_of_images() -> None:
     net = Qdq()
     one, two = (behind(net, net.input((2, 16, 4, 4)), 16, seed=n) for n in range(2))

@@ -83,6 +83,13 @@ def test_drawn_biases(bias: list[int], bits: int, rounding: str, config: Any) ->
     assert_offloaded(model, feeds(model), config)
 
 
+def test_a_rounding_term_that_could_overflow() -> None:
+    """The sum fits int32, with half a code on top it would not: on the host, which has more bits."""
+    found = compiled(layer(-14, bias=2**31 - 1 - 18 * 128 - 4000, most=1))
+    assert not found.taken.regions
+    assert any("overflow int32 with the rounding term" in r for r in found.taken.reasons.values())
+
+
 @pytest.mark.parametrize(
     ("low", "high"), [(0, 6), (-3, 6), (-0.25, 0.25), (0, 1000), (-1000, 3), (5, 7), (-7, -5)]
 )

@@ -93,6 +93,21 @@ def test_residuals_with_scales_by_channel(seed: int, spread: int, code: int | No
     assert_equal(found, feeds(model))
 
 
+@pytest.mark.parametrize("kept", [0, 16])
+def test_scales_by_channel_where_the_last_blocks_are_zero(kept: int) -> None:
+    rng = np.random.default_rng(0)
+    net = Qdq()
+    x = net.input((1, 20, 4, 4))
+    weight = codes(rng, (20, 20, 1, 1), 20)
+    weight[kept:] = 0
+    exponents = -8 + rng.integers(0, 3, 20)
+    layers = [
+        net.layer("Conv", x, w, exponents - n) for n, w in enumerate((weight, codes(rng, weight.shape, 20)))
+    ]
+    model = net.model(net.code(net.node("Add", layers), 0))
+    assert_offloaded(model, feeds(model))
+
+
 def test_a_value_added_to_itself() -> None:
     net = Qdq()
     x = net.input((1, 20, 3, 3))

@@ -1,0 +1,165 @@
+"""A region in memory: no two tensors that are in use at the same time overlap; nothing lies outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from drawn import quantized_networks
+from hypothesis import HealthCheck, given, settings
+from qdq import Qdq, feeds
+from regions_of import assert_equal, compiled
+from test_layers import convolution
+
+from optc.models.errors import InputError
+from optc.models.model import Model
+from optc.targets.vta.compiler import region as module
+from optc.targets.vta.compiler.linear import ONES
+from optc.targets.vta.compiler.region import RegionProgram
+from optc.targets.vta.compiler.stages import Write
+from optc.targets.vta.config import Config, Memory
+from optc.targets.vta.device import PAGE
+from optc.targets.vta.isa import Load, Store, decode
+
+CONFIG = Config()
+ELEMENT = CONFIG.element_bytes(Memory.INP)
+
+
+def chain(length: int) -> Model:
+    net = Qdq()
+    value = net.input((1, 16, 8, 8))
+    for _ in range(length):
+        layer = net.layer("Conv", value, np.eye(16, dtype=np.int8)[:, :, None, None] * 100, -7)
+        value = net.code(layer, 0)
+    return net.model(value)
+
+
+def bytes_of(program: RegionProgram, kind: type) -> set[int]:
+    """The DRAM elements that LOADs of INP, or STOREs, touch."""
+    return {
+        i.dram + y * i.x_stride + x
+        for i in decode(program.instructions, CONFIG)
+        if isinstance(i, kind) and (kind is Store or i.memory == Memory.INP)
+        for y in range(i.y_size)
+        for x in range(i.x_size)
+    }
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(model=quantized_networks())
+def test_areas_do_not_overlap(model: Model) -> None:
+    """Constants, instructions, inputs and outputs of all regions; STOREs stay off what the host writes once."""
+    found = compiled(model)
+    areas: list[tuple[int, int]] = []
+    for program in found.programs.values():
+        fixed = [(at, at + data.size) for at, data in program.constants]
+        fixed.append((program.stream_address, program.stream_address + program.instructions.size))
+        stored = {e * ELEMENT for e in bytes_of(program, Store)}
+        assert not any(low <= e < high for e in stored for low, high in fixed)
+        ends = {(p.address, p.address + p.layout.extent(CONFIG).elements * ELEMENT) for p in program.outputs}
+        covered = {e for low, high in ends for e in range(low, high, ELEMENT)}
+        assert covered <= stored
+        areas += fixed
+        areas.append((min((p.address for p in program.inputs), default=PAGE), program.constants[0][0]))
+        assert all(high <= program.end for _, high in fixed)
+    whole = sorted(a for a in areas if a[0] < a[1])
+    assert all(before[1] <= after[0] for before, after in zip(whole, whole[1:], strict=False))
+    assert all(low >= PAGE for low, _ in whole)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(model=quantized_networks())
+def test_live_tensors_do_not_overlap(model: Model) -> None:
+    """Stage by stage, as if run: whoever reads a tensor finds in each element what its writer put there."""
+    planned: list[Any] = []
+    whole = module._plan
+
+    def plan(stages: Any, ends: Any, aliases: Any, first: int, page: int) -> Any:
+        found = whole(stages, ends, aliases, first, page)
+        planned.append((stages, ends, aliases, found))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_plan", plan)
+        compiled(model)
+    for stages, ends, aliases, (addresses, end) in planned:
+        holds: dict[int, tuple[str, int]] = {}
+
+        def owner(name: str, element: int, aliases: Any = aliases) -> tuple[str, int]:
+            while name in aliases:
+                name, more = aliases[name]
+                element += more
+            return name, element
+
+        for name, (_, layout) in ends[0].items():
+            size = layout.extent(CONFIG).elements
+            holds.update({addresses[name] + e: owner(name, e) for e in range(size)})
+        for stage in stages:
+            for term in stage.terms:
+                for e in range(term.extent.elements if term.source != ONES else 0):
+                    assert holds[addresses[term.source] + e] == owner(term.source, e)
+            for write in (s for s in stage.steps if isinstance(s, Write)):
+                # A tile is written while others are still read: what this stage reads must not be there.
+                mine = {addresses[write.target] + e for e in range(write.extent.elements)}
+                for term in stage.terms:
+                    if term.source != ONES:
+                        read = range(addresses[term.source], addresses[term.source] + term.extent.elements)
+                        assert mine.isdisjoint(read)
+                size = write.extent.elements
+                holds |= {addresses[write.target] + e: owner(write.target, e) for e in range(size)}
+        for name, layout in ends[1].items():
+            size = layout.extent(CONFIG).elements
+            assert all(holds[addresses[name] + e] == owner(name, e) for e in range(size))
+        assert max(holds) < end
+
+
+def test_memory_is_used_again() -> None:
+    """A chain of any length needs room for the input, two tensors, and the constants."""
+
+    def tensors(length: int) -> int:
+        (program,) = compiled(chain(length)).programs.values()
+        return max(bytes_of(program, Store)) - program.constants[0][0] // ELEMENT
+
+    assert tensors(12) == tensors(4)
+
+
+def test_beyond_the_address_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ADDRESS_SPACE", 1 << 14)
+    with pytest.raises(InputError, match="bytes of memory, VTA addresses 4 GiB"):
+        compiled(chain(2))
+
+
+def test_regions_lie_one_behind_the_other() -> None:
+    """Two regions with a float node between, in one memory."""
+    net = Qdq()
+    one = np.eye(16, dtype=np.int8)[:, :, None, None] * 100
+    value = net.code(net.layer("Conv", net.input((1, 16, 4, 4)), one, -7), 0)
+    value = net.code(net.node("Erf", [value]), -6)
+    model = net.model(net.code(net.layer("Conv", value, one, -7), -6))
+    found = compiled(model)
+    first, second = found.programs.values()
+    assert first.end <= second.constants[0][0]
+    assert_equal(found, feeds(model))
+
+
+def test_instructions_are_the_same_twice() -> None:
+    from optc.targets.vta.compiler.search import forget
+
+    model = convolution((1, 40, 9, 9), 33, (3, 3), pads=[1] * 4)
+    programs = []
+    for _ in range(2):
+        forget()
+        (program,) = compiled(model).programs.values()
+        programs.append(program)
+    first, second = programs
+    np.testing.assert_array_equal(first.instructions, second.instructions)
+    assert [a for a, _ in first.constants] == [a for a, _ in second.constants]
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(first.constants, second.constants, strict=True))
+
+
+def test_every_load_is_of_something_written() -> None:
+    (program,) = compiled(chain(3)).programs.values()
+    known = {e for p in program.inputs for e in range(p.address // ELEMENT, p.address // ELEMENT + 64)}
+    ones = program.constants[0][0] // ELEMENT
+    assert bytes_of(program, Load) <= known | bytes_of(program, Store) | {ones}

@@ -99,7 +99,7 @@ def _round_robin(items: Index, numbers: Index, rows: Loop, columns: Loop) -> lis
     rounds = _rounds(numbers)
     whole = [r for r in rounds if len(r) >= APART]
     found = [Nest(items[np.concatenate(whole)], rows, columns)] if whole else []
-    rest = rounds[len(whole) :]
-    if len(rest) > 1 and rows.count >= _ENOUGH:
-        return [*found, Nest(_unrolled(items[np.concatenate(rest)], rows), _ONCE, columns)]
-    return [*found, *(Nest(items[r], rows, columns) for r in rest)]
+    if len(whole) == len(rounds):
+        return found
+    rest = np.concatenate(rounds[len(whole) :])
+    return [*found, *nests(items[rest], numbers[rest], rows, columns)]

@@ -49,7 +49,7 @@ def bytes_of(program: RegionProgram, kind: type) -> set[int]:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(model=quantized_networks())
 def test_areas_do_not_overlap(model: Model) -> None:
-    """Constants, instructions, inputs and outputs of all regions; STOREs stay off what the host writes once."""
+    """Constants, instructions, inputs and outputs of all regions; STOREs stay off what stays."""
     found = compiled(model)
     areas: list[tuple[int, int]] = []
     for program in found.programs.values():
@@ -84,34 +84,43 @@ def test_live_tensors_do_not_overlap(model: Model) -> None:
         patch.setattr(module, "_plan", plan)
         compiled(model)
     for stages, ends, aliases, (addresses, end) in planned:
-        holds: dict[int, tuple[str, int]] = {}
+        as_if_run(stages, ends, aliases, addresses, end)
 
-        def owner(name: str, element: int, aliases: Any = aliases) -> tuple[str, int]:
-            while name in aliases:
-                name, more = aliases[name]
-                element += more
-            return name, element
 
-        for name, (_, layout) in ends[0].items():
-            size = layout.extent(CONFIG).elements
-            holds.update({addresses[name] + e: owner(name, e) for e in range(size)})
-        for stage in stages:
-            for term in stage.terms:
-                for e in range(term.extent.elements if term.source != ONES else 0):
-                    assert holds[addresses[term.source] + e] == owner(term.source, e)
-            for write in (s for s in stage.steps if isinstance(s, Write)):
-                # A tile is written while others are still read: what this stage reads must not be there.
-                mine = {addresses[write.target] + e for e in range(write.extent.elements)}
-                for term in stage.terms:
-                    if term.source != ONES:
-                        read = range(addresses[term.source], addresses[term.source] + term.extent.elements)
-                        assert mine.isdisjoint(read)
-                size = write.extent.elements
-                holds |= {addresses[write.target] + e: owner(write.target, e) for e in range(size)}
-        for name, layout in ends[1].items():
-            size = layout.extent(CONFIG).elements
-            assert all(holds[addresses[name] + e] == owner(name, e) for e in range(size))
-        assert max(holds) < end
+def as_if_run(stages: Any, ends: Any, aliases: Any, addresses: Any, end: int) -> None:
+    """Follow which tensor's elements stand where, stage by stage."""
+    holds: dict[int, tuple[str, int]] = {}
+
+    def put(name: str, extent: Any) -> None:
+        holds.update({addresses[name] + e: owner(name, e, aliases) for e in range(extent.elements)})
+
+    def assert_there(name: str, extent: Any) -> None:
+        assert all(holds[addresses[name] + e] == owner(name, e, aliases) for e in range(extent.elements))
+
+    for name, extent in ends[0].items():
+        put(name, extent)
+    for stage in stages:
+        read = [t for t in stage.terms if t.source != ONES]
+        for term in read:
+            assert_there(term.source, term.extent)
+        for write in (s for s in stage.steps if isinstance(s, Write)):
+            # A tile is written while others are still read: what this stage reads must not be there.
+            mine = {addresses[write.target] + e for e in range(write.extent.elements)}
+            for term in read:
+                first = addresses[term.source]
+                assert mine.isdisjoint(range(first, first + term.extent.elements))
+            put(write.target, write.extent)
+    for name, extent in ends[1].items():
+        assert_there(name, extent)
+    assert max(holds) < end
+
+
+def owner(name: str, element: int, aliases: Any) -> tuple[str, int]:
+    """The tensor that an element belongs to, and which of its elements it is."""
+    while name in aliases:
+        name, more = aliases[name]
+        element += more
+    return name, element
 
 
 def test_memory_is_used_again() -> None:

@@ -148,17 +148,35 @@ def quantized(name: str, pipeline: str, zeroed: bool = False) -> Model:
 
 
 def zero_blocks(model: Model) -> None:
-    """Set half of each convolution's blocks of 16 x 16 weights to zero, drawn at random."""
+    """Set half of each layer's blocks of 16 x 16 weights to zero, drawn at random.
+
+    Blocks are those that VTA multiplies by: output channels by input channels at a tap; of a convolution of
+    few channels, which is folded, by 16 of (row, column, channel); of a Gemm, outputs by inputs.
+    """
     rng = np.random.default_rng(SEED)
     for node in model.graph.nodes:
-        if node.op == "Conv" and node.inputs[1].values.shape[1] >= 16:
+        if node.op == "Conv":
             weight = np.array(node.inputs[1].values)
-            co, ci, height, width = weight.shape
-            shape = (-(-co // 16), -(-ci // 16), height, width)
-            keep = np.ones(int(np.prod(shape)), bool)
-            keep[rng.permutation(keep.size)[: keep.size // 2]] = False
-            mask = np.repeat(np.repeat(keep.reshape(shape), 16, 0), 16, 1)[:co, :ci]
-            node.inputs[1].values = weight * mask.astype(weight.dtype)
+            few = weight.shape[1] < 16
+            flat = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)[:, :, None] if few else None
+            kept = half_kept(rng, weight.reshape(*weight.shape[:2], -1) if flat is None else flat)
+            if few:
+                co, ci, height, width = weight.shape
+                kept = kept.reshape(co, height, width, ci).transpose(0, 3, 1, 2)
+            node.inputs[1].values = np.ascontiguousarray(kept.reshape(weight.shape))
+        elif node.op == "Gemm":
+            weight = np.array(node.inputs[1].values)
+            node.inputs[1].values = half_kept(rng, weight[:, :, None]).reshape(weight.shape)
+
+
+def half_kept(rng: np.random.Generator, weight: NDArray[Any]) -> NDArray[Any]:
+    """`weight` [a, b, taps] with half of its blocks (16 of a by 16 of b, each tap by itself) zero."""
+    a, b, taps = weight.shape
+    shape = (-(-a // 16), -(-b // 16), taps)
+    keep = np.ones(int(np.prod(shape)), bool)
+    keep[rng.permutation(keep.size)[: keep.size // 2]] = False
+    mask = np.repeat(np.repeat(keep.reshape(shape), 16, 0), 16, 1)[:a, :b]
+    return np.asarray(weight * mask.astype(weight.dtype))
 
 
 def network(name: str, pipeline: str, zeroed: bool = False) -> Network:

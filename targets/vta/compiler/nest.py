@@ -99,8 +99,7 @@ def _round_robin(items: Index, numbers: Index, rows: Loop, columns: Loop) -> lis
     rounds = _rounds(numbers)
     whole = [r for r in rounds if len(r) >= APART]
     found = [Nest(items[np.concatenate(whole)], rows, columns)] if whole else []
-    rest = rounds[len(whole) :]
-    if not rest:
+    if len(whole) == len(rounds):
         return found
-    left = np.concatenate(rest)
-    return [*found, *nests(items[left], numbers[left], rows, columns)]
+    rest = np.concatenate(rounds[len(whole) :])
+    return [*found, *nests(items[rest], numbers[rest], rows, columns)]

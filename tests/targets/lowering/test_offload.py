@@ -67,7 +67,7 @@ def test_branches_that_meet_are_one_region() -> None:
 
 
 def test_a_path_that_leaves_and_comes_back_separates() -> None:
-    """layer, Erf on the host, Add, which reads the layer, too: it cannot be in the region of the layer."""
+    """layer -> Erf on the host -> Add, which reads the layer, too: it cannot be in the layer's region."""
     net = Qdq()
     x = layer(net, net.input((1, 4, 3, 3)))
     outside = net.code(net.node("Erf", [x]), 0)

@@ -14,7 +14,7 @@ from optc.targets.vta.compiler.nest import APART, Loop, Nest, nests
 
 @st.composite
 def drawn_items(draw: Any) -> tuple[np.ndarray, np.ndarray, Loop, Loop]:
-    """Items of some output blocks, and the loops over rows and columns; some taps begin within the plane."""
+    """Items of some output blocks, and the loops over rows and columns; taps at edges begin inside."""
     rows, columns = draw(st.integers(1, 5)), draw(st.integers(1, 5))
     edge = draw(st.sampled_from([0, 2]))
     width = columns + edge

@@ -189,7 +189,7 @@ class StageEmitter:
         if not (y[1] and x[1]):
             return
         image = min(tile.image, term.extent.images - 1)
-        inp, there = self._inputs[number].take((image, int(chosen[0]), int(chosen[-1]), y, x))
+        inp, there = self._inputs[number].take((image, chosen.tobytes(), y, x))
         if not there:
             unit.loads += self._input(term, image, chosen, y, x, inp)
         where = (number, tile.blocks, int(chosen[0]), int(chosen[-1]))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from qdq import Qdq, codes, feeds
 from regions_of import SMALL, assert_offloaded, compiled
@@ -151,6 +151,7 @@ def sparse(keep: np.ndarray, kernel: int, bias: int, config_block: int = 16) -> 
 
 
 @settings(max_examples=25, deadline=None)
+@example(keep=[[True, True, True], [True, False, True]], kernel=1, bias=0, config=None)  # other sources
 @given(
     keep=st.integers(1, 4).flatmap(
         lambda w: st.lists(st.lists(st.booleans(), min_size=w, max_size=w), min_size=1, max_size=4)

@@ -37,6 +37,7 @@ from optc.models.source import open_source
 from optc.passes.analysis.counts import count
 from optc.passes.base import Context
 from optc.passes.bind_shapes import BindShapes
+from optc.passes.quantize.integer.compute import ended
 from optc.passes.quantize.integer.execute import Reference
 from optc.passes.quantize.integer.ops import AveragePool, Channelwise, MaxPool, Op
 from optc.passes.registry import parse_passes
@@ -44,8 +45,9 @@ from optc.passes.verify.inputs import generate_runnable
 from optc.targets.cpu import compile_native
 from optc.targets.lowering.graph import Graph
 from optc.targets.lowering.importer import import_graph
+from optc.targets.lowering.integer.plan import Integers
 from optc.targets.lowering.lower import lower
-from optc.targets.lowering.offload import Region
+from optc.targets.lowering.offload import Offload, Region, offload
 from optc.targets.vta.check import check
 from optc.targets.vta.compiler.estimate import floor, term_steps
 from optc.targets.vta.compiler.offloader import VtaOffloader
@@ -102,18 +104,22 @@ class Network:
     ops: Sequence[Op]
     values: Mapping[str, NDArray[Any]]
     compiler: VtaOffloader
-    refused: Mapping[str, str]
+    taken: Offload
 
-    def compiled(self, ops: Sequence[Op]) -> RegionProgram:
-        """The operations of `ops` that VTA takes as one program."""
-        taken = [o for o in ops if o.output not in self.refused]
-        made = {o.output for o in taken}
-        inputs = tuple(dict.fromkeys(n for o in taken for n in o.inputs if n not in made))
+    def compiled(self, ops: Sequence[Op] | None = None) -> list[tuple[Region, RegionProgram]]:
+        """All regions of the network; given `ops`, one region of those that VTA takes."""
+        regions = [self._region(ops)] if ops else list(self.taken.regions)
+        for region in regions:
+            self.compiler.compile(region)
+        return [(r, self.compiler.programs[r.name]) for r in regions]
+
+    def _region(self, ops: Sequence[Op]) -> Region:
+        mine = [o for o in ops if o.output not in self.taken.reasons]
+        made = {o.output for o in mine}
+        inputs = tuple(dict.fromkeys(n for o in mine for n in o.inputs if n not in made))
         read = {n for o in self.ops if o.output not in made for n in o.inputs}
-        outputs = tuple(o.output for o in taken if o.output in read) or (taken[-1].output,)
-        region = Region(f"{len(self.compiler.programs)}", tuple(taken), (), inputs, outputs, False)
-        self.compiler.compile(region)
-        return self.compiler.programs[region.name]
+        outputs = tuple(o.output for o in mine if o.output in read) or (mine[-1].output,)
+        return Region("counted", tuple(mine), (), inputs, outputs, False)
 
     def counted(self) -> list[Op]:
         """What stands behind the first max pooling and before the global average pooling.
@@ -185,12 +191,12 @@ def network(name: str, pipeline: str, zeroed: bool = False) -> Network:
     reference = Reference(model)
     values = reference.trace(generate_runnable(model, Session(model), SEED + 1, None))
     compiler = VtaOffloader(MACHINE)
-    shapes = {n: v.shape for n, v in values.items()}
-    refused = compiler.refuse(reference.program.ops, shapes, reference.program.rounding)
-    return Network(model, reference.program.ops, values, compiler, refused)
+    graph = Graph(model)
+    taken = offload(graph, [], Integers(graph, {}).plan(set()), compiler)
+    return Network(model, reference.program.ops, values, compiler, taken)
 
 
-def verified(program: RegionProgram, values: Mapping[str, NDArray[Any]]) -> bool:
+def verified(region: Region, program: RegionProgram, values: Mapping[str, NDArray[Any]]) -> bool:
     """Whether the checker takes the program, and each result in two orders equals the reference's."""
     config = MACHINE.config
     inputs = [(p.address, _bytes(p.layout.pack(values[p.value], config))) for p in program.inputs]
@@ -203,7 +209,9 @@ def verified(program: RegionProgram, values: Mapping[str, NDArray[Any]]) -> bool
         device.run(program.stream_address, len(program.instructions))
         for place in program.outputs:
             size = place.layout.extent(config).elements * config.element_bytes(Memory.OUT)
-            found = place.layout.unpack(device.read(place.address, size).view(np.int8), config)  # type: ignore[union-attr]
+            found = place.layout.unpack(device.read(place.address, size).view(np.int8), config)
+            if place.value in region.accumulators:
+                found = ended(found, region.accumulators[place.value].ending, "half_up")
             if not np.array_equal(found, values[place.value]):
                 return False
     return True
@@ -254,37 +262,37 @@ def memory_floor(stage: Stage) -> int:
     """Cycles that reading every input and weight once takes, or writing the output."""
     sources = {t.source: t.extent.elements for t in stage.terms}
     read = sum(sources.values()) * 2 + sum(len(t.weights) for t in stage.terms) * 32
-    return max(read, sum(3 * s.extent.elements for s in stage.steps if isinstance(s, Write)))
+    return max(read, 3 * stage.extent.elements * sum(isinstance(s, Write) for s in stage.steps))
 
 
-def row(name: str, setting: str, part: str, net: Network, ops: Sequence[Op]) -> dict[str, Any]:
+def row(name: str, setting: str, part: str, net: Network, ops: Sequence[Op] | None) -> dict[str, Any]:
     """One row of the table: a network, or the part of it that the published figures count."""
     start = time.perf_counter()
-    program = net.compiled(ops)
+    programs = net.compiled(ops)
     seconds = time.perf_counter() - start
-    ok = verified(program, net.values)
-    cycles, table = layers(program)
+    timed = [layers(program) for _, program in programs]
+    cycles, table = sum(c for c, _ in timed), [r for _, rows in timed for r in rows]
+    stages = [stage for _, program in programs for stage in program.stages]
+    macs = sum(stage.macs for stage in stages)
     found = {
         "network": name,
         "setting": setting,
         "part": part,
         "cycles": cycles,
-        "floor": sum(floor(s) for s in program.stages),
-        "instructions": len(program.instructions),
+        "floor": sum(floor(s) for s in stages),
+        "launches": len(programs),
+        "instructions": sum(len(program.instructions) for _, program in programs),
         "seconds": round(seconds, 1),
-        "equal": ok,
-        "utilisation": round(sum(s.macs for s in program.stages) / 256 / cycles, 4),
+        "equal": all(verified(region, program, net.values) for region, program in programs),
+        "utilisation": round(macs / 256 / cycles, 4),
     }
     if part == "counted":
         found |= {"published": PUBLISHED[name], "ratio": round(cycles / PUBLISHED[name], 4)}
     else:
-        macs = sum(s.macs for s in program.stages)
         found |= {"share_of_macs": round(macs / max(count(net.model).macs, 1), 4)}
-        found |= {
-            "host": sorted(
-                {f"{type(o).__name__}: {net.refused[o.output]}" for o in ops if o.output in net.refused}
-            )
-        }
+        reasons = net.taken.reasons
+        hosted = {f"{type(o).__name__}: {reasons[o.output]}" for o in net.ops if o.output in reasons}
+        found |= {"host": sorted(hosted), "ended_by_host": sorted({*net.taken.ended.values()})}
     return found | {"layers": table}
 
 
@@ -332,7 +340,7 @@ def measure(name: str, setting: str, part: str) -> dict[str, Any]:
         if part == "compile time":
             return compile_time(name)
         net = network(name, SETTINGS.get(setting, SETTINGS["default"]), setting == ZEROED)
-        return row(name, setting, part, net, net.counted() if part == "counted" else list(net.ops))
+        return row(name, setting, part, net, net.counted() if part == "counted" else None)
     except (OptcError, MissingError, ValueError) as error:
         return {"network": name, "setting": setting, "part": part, "failed": str(error)}
 

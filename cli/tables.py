@@ -102,6 +102,8 @@ def print_placement(placement: Sequence[Placement], verbose: bool) -> None:
     hosted = [f"{p.node}: {p.reason}" for p in placement if p.where == "host"]
     if hosted:
         console().print(f"{taken} of {total} nodes run on VTA")
+        ended = [f"{p.node}: {p.reason}" for p in placement if p.where == "vta" and p.reason]
+        print_list(f"{len(ended)} of them end on the host", ended, verbose)
         print_list(f"{len(hosted)} of {total} nodes run on the host", hosted, verbose)
     islands = [f"{p.node}: {p.reason}" for p in placement if p.where == "island"]
     print_list(f"{len(islands)} of {total} nodes run in ONNX Runtime", islands, verbose)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Placement:
     """Where a node of the model runs.
 
-    `where`: the target's name, or "island" for ONNX Runtime on the host; `reason`: why it is an island;
+    `where`: the target's name, "host", or "island" for ONNX Runtime on the host; `reason`: why it is not, or
+    not quite, on the target;
     `integer`: its work is done in integer arithmetic; `float_reason`: why it computes in float although the
     model is quantized.
     """

@@ -16,7 +16,7 @@ from optc.models import storage
 from optc.models.session import first_line
 from optc.passes.quantize.integer.ops import Move, Op
 from optc.targets.lowering.graph import Graph, Type
-from optc.targets.lowering.integer.emit import emit
+from optc.targets.lowering.integer.emit import emit, emit_ending
 from optc.targets.lowering.integer.plan import IntegerPlan
 from optc.targets.lowering.islands import Island, schedule
 from optc.targets.lowering.offload import Region
@@ -166,17 +166,20 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
 
     def _emit_call(self, island: Island | Region, name: str) -> None:
         inputs = [self.bb.emit(self._tensor(self._nodes[n])) for n in island.inputs]
-        types = [self._relax_type(n) for n in island.outputs]
+        ended = island.accumulators if isinstance(island, Region) else {}
+        types = [self._relax_type(n, "int32" if n in ended else None) for n in island.outputs]
         call = self.bb.emit(
             relax.call_dps_packed(name, inputs, out_ty=types if len(types) != 1 else types[0])
         )
         for index, output in enumerate(island.outputs):
             item = call if len(types) == 1 else self.bb.emit(relax.TupleGetItem(call, index))
+            if output in ended:
+                item = emit_ending(self.bb, ended[output], item, self.integers.rounding)
             self._nodes[output] = item
 
-    def _relax_type(self, name: str) -> Any:
+    def _relax_type(self, name: str, dtype: str | None = None) -> Any:
         found = self.source.types[name]
-        return relax.TensorType(self._shape_of(found), found.dtype)
+        return relax.TensorType(self._shape_of(found), dtype or found.dtype)
 
     def _stand_in(self, names: Sequence[str]) -> None:
         """Values of the right types in place of what was refused, so that the rest can be tried."""

@@ -140,7 +140,7 @@ def _placement(
 ) -> tuple[Placement, ...]:
     covered: frozenset[int] = integers.covered if integers else frozenset()
     floats: Mapping[int, str] = integers.floats if integers else {}
-    hosted = _hosted(graph, integers, taken) if integers and taken else {}
+    hosted, ended = _hosted(graph, integers, taken) if integers and taken else ({}, {})
 
     def place(index: int, node: onnx.NodeProto) -> Placement:
         where, reason = target, reasons.get(index)
@@ -148,18 +148,22 @@ def _placement(
             where = ISLAND
         elif taken and (integers is None or index not in covered or index in hosted):
             where, reason = HOST, hosted.get(index) or floats.get(index) or "it computes in float"
+        elif index in ended:
+            reason = f"the host ends it: {ended[index]}"
         return Placement(node.name, node.op_type, where, reason, index in covered, floats.get(index))
 
     return tuple(place(i, n) for i, n in enumerate(graph.nodes))
 
 
-def _hosted(graph: Graph, integers: IntegerPlan, taken: Offload) -> dict[int, str]:
-    """The nodes of integer operations that are in no region, and why."""
+def _hosted(graph: Graph, integers: IntegerPlan, taken: Offload) -> tuple[dict[int, str], dict[int, str]]:
+    """The nodes of integer operations that are in no region, and of those that the host ends; why."""
     index = {o: i for i, node in enumerate(graph.nodes) for o in node.output if o}
     inside = {op.output for region in taken.regions for op in region.ops}
-    return {
-        index[n]: taken.reasons.get(op.output, "")
-        for op in integers.ops.values()
-        if op.output not in inside
-        for n in op.nodes
-    }
+    hosted: dict[int, str] = {}
+    ended: dict[int, str] = {}
+    for op in integers.ops.values():
+        if op.output not in inside:
+            hosted.update({index[n]: taken.reasons.get(op.output, "") for n in op.nodes})
+        elif op.output in taken.ended:
+            ended.update({index[n]: taken.ended[op.output] for n in op.nodes})
+    return hosted, ended

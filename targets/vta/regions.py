@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from optc.models import storage
 from optc.passes.quantize.integer.ops import Window
 from optc.targets.vta.compiler.fold import Folded
-from optc.targets.vta.compiler.region import Place, RegionProgram
-from optc.targets.vta.compiler.values import Layout
+from optc.targets.vta.compiler.region import Given, Made, Place, RegionProgram
+from optc.targets.vta.compiler.stages import Extent
+from optc.targets.vta.compiler.values import Layout, Matrices, Wide
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.device import Device
 from optc.targets.vta.program import Program
@@ -47,24 +48,41 @@ def save(programs: Mapping[str, RegionProgram], folder: Path) -> list[dict[str, 
     return found
 
 
-def _place(place: Place) -> dict[str, Any]:
-    entry = {"address": place.address, "value": place.value, "shape": place.layout.shape}
-    if isinstance(place.layout, Folded):
-        return entry | {"folded": asdict(place.layout.window), "rows": place.layout.rows}
-    return entry | {"axes": place.layout.axes}
+def _place(place: Place[Any]) -> dict[str, Any]:
+    form = place.layout
+    entry = {"address": place.address, "value": place.value, "shape": form.shape}
+    match form:
+        case Folded():
+            return entry | {"folded": asdict(form.window), "rows": form.rows}
+        case Wide():
+            return entry | {"axes": form.layout.axes, "planes": form.planes}
+        case Matrices():
+            return entry | {"matrices": True}
+    return entry | {"axes": form.axes}
 
 
-def _as_place(entry: Mapping[str, Any]) -> Place:
+def _given(entry: Mapping[str, Any]) -> Place[Given]:
     shape = tuple(entry["shape"])
-    layout: Layout | Folded
+    layout: Given
     if "folded" in entry:
         parts: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in entry["folded"].items()
         }
         layout = Folded(shape, Window(**parts), entry["rows"])
     else:
-        layout = Layout(shape, tuple(entry["axes"]))
+        layout = Matrices(shape) if "matrices" in entry else _layout(entry)
     return Place(entry["address"], layout, entry["value"])
+
+
+def _made(entry: Mapping[str, Any]) -> Place[Made]:
+    layout = _layout(entry)
+    made = Wide(layout, entry["planes"]) if "planes" in entry else layout
+    return Place(entry["address"], made, entry["value"])
+
+
+def _layout(entry: Mapping[str, Any]) -> Layout:
+    n, c, y, x = (tuple(a) for a in entry["axes"])
+    return Layout(tuple(entry["shape"]), (n, c, y, x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +96,8 @@ class Region:
     stream_address: int
     end: int
     arguments: Sequence[str]
-    inputs: Sequence[Place]
-    outputs: Sequence[Place]
+    inputs: Sequence[Place[Given]]
+    outputs: Sequence[Place[Made]]
     stages: Sequence[Mapping[str, Any]]
 
     @classmethod
@@ -94,14 +112,15 @@ class Region:
             entry["stream"],
             entry["end"],
             entry["arguments"],
-            [_as_place(p) for p in entry["inputs"]],
-            [_as_place(p) for p in entry["outputs"]],
+            [_given(p) for p in entry["inputs"]],
+            [_made(p) for p in entry["outputs"]],
             entry["stages"],
         )
 
-    def size(self, place: Place) -> int:
+    def size(self, place: Place[Any]) -> int:
         """Bytes of a tensor."""
-        return place.layout.extent(self.config).elements * self.config.element_bytes(Memory.OUT)
+        extent: Extent = place.layout.extent(self.config)
+        return extent.elements * self.config.element_bytes(Memory.OUT)
 
     def install(self, device: Device) -> None:
         """Write what does not change from call to call: constants and instructions."""
@@ -110,7 +129,10 @@ class Region:
         device.write(self.stream_address, self.program.instructions.reshape(-1))
 
     def call(self, device: Device, arrays: Sequence[Array]) -> tuple[list[Array], int]:
-        """Codes of `outputs` for codes of `arguments`, and the cycles; several samples one by one."""
+        """Codes or accumulators of `outputs` for codes of `arguments`, and the cycles.
+
+        Several samples go one by one.
+        """
         first = {p.value: p.layout.shape[0] for p in self.inputs if p.layout.shape}
         given = dict(zip(self.arguments, arrays, strict=True))
         samples = max(len(a) // first.get(n, len(a)) for n, a in given.items())
@@ -130,8 +152,7 @@ class Region:
             device.write(place.address, packed.reshape(-1).view(np.uint8))
         cycles = device.run(self.stream_address, len(self.program.instructions))
         found: list[Array] = []
-        for place in self.outputs:
-            assert isinstance(place.layout, Layout)
-            data = device.read(place.address, self.size(place))
-            found.append(place.layout.unpack(data.view(np.int8), self.config))
+        for made in self.outputs:
+            data = device.read(made.address, self.size(made))
+            found.append(made.layout.unpack(data.view(np.int8), self.config))
         return found, cycles

@@ -42,7 +42,7 @@ def _layer(op: ops.Layer, values: Mapping[str, Array], rounding: Rounding) -> Ar
     weight = op.weight.astype(exact)
     product = np.matmul(centered, weight) if op.window is None else _convolved(op, centered, weight)
     acc = np.asarray(product).astype(np.int32)
-    return _ended(acc if op.bias is None else acc + op.bias, op.ending, rounding)
+    return ended(acc if op.bias is None else acc + op.bias, op.ending, rounding)
 
 
 def _convolved(op: ops.Layer, x: Array, weight: Array) -> Array:
@@ -73,11 +73,11 @@ def _product(op: ops.Product, values: Mapping[str, Array], rounding: Rounding) -
     acc = np.asarray(np.matmul(left, right))
     if acc.size and np.abs(acc).max() > INT32_MAX:
         raise InputError(f"'{op.output}': the accumulator of a MatMul overflows int32", op.nodes[0])
-    return _ended(acc.astype(np.int32), op.ending, rounding)
+    return ended(acc.astype(np.int32), op.ending, rounding)
 
 
-def _ended(acc: Array, ending: ops.Ending, rounding: Rounding) -> Array:
-    """What an accumulator becomes."""
+def ended(acc: Array, ending: ops.Ending, rounding: Rounding) -> Array:
+    """What becomes of int32 accumulators; a sum's stay as they are."""
     match ending:
         case ops.Scaled(target, multiplier):
             return _clipped(reference.requantize(acc, multiplier, target.code, rounding), target)

@@ -17,11 +17,17 @@ from optc.passes.quantize.integer.ops import (
     Quantize,
     Sum,
 )
+from optc.passes.quantize.layers import INT32_MAX
 from optc.passes.quantize.reference import Rounding
 from optc.targets.lowering.integer.channelwise import emit_channelwise
-from optc.targets.lowering.integer.layers import emit_layer, emit_product
+from optc.targets.lowering.integer.layers import emit_ended, emit_layer, emit_product
 from optc.targets.lowering.integer.pools import emit_average_pool, emit_max_pool
 from optc.targets.lowering.integer.sums import emit_concat, emit_dequantize, emit_quantize, emit_sum
+
+
+def emit_ending(builder: Any, op: Layer | Product, acc: Any, rounding: Rounding) -> Any:
+    """The Relax value of `op.output`, given the int32 sums: the rest of what `emit` does."""
+    return emit_ended(builder, op.ending, op.bound if isinstance(op, Layer) else INT32_MAX, acc, rounding)
 
 
 def emit(builder: Any, op: Op, values: Mapping[str, Any], rounding: Rounding) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import te
 
-from optc.passes.quantize.integer.ops import Layer, Product
+from optc.passes.quantize.integer.ops import Ending, Layer, Product, ToAccumulator
 from optc.passes.quantize.layers import INT32_MAX
 from optc.passes.quantize.reference import Rounding
 from optc.targets.lowering.integer.endings import ended, ending_constants
@@ -43,6 +43,20 @@ def emit_layer(builder: Any, op: Layer, x: Any, rounding: Rounding) -> Any:
 
     hint = "integer_matmul" if op.window is None else "integer_conv"
     return builder.emit_te(layer, x, given, primfunc_name_hint=hint)
+
+
+def emit_ended(builder: Any, ending: Ending, bound: int, acc: Any, rounding: Rounding) -> Any:
+    """An ending by itself, of int32 sums that something else computed; no |acc| is above `bound`."""
+    if isinstance(ending, ToAccumulator):
+        return acc
+
+    def end(acc: Any, given: dict[str, Any]) -> Any:
+        def element(*index: Any) -> Any:
+            return ended(acc[index], ending, bound, rounding, given, index)
+
+        return te.compute(acc.shape, element, name="codes")
+
+    return builder.emit_te(end, acc, ending_constants(ending), primfunc_name_hint="integer_ending")
 
 
 def folded_zero_point(op: Layer) -> tuple[int, Array | None]:

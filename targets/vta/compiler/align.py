@@ -94,13 +94,13 @@ def scaled(term: Term, left: Array) -> Term | None:
     if left.min() < 0 or left.max() > 7:
         return None
     if (left == left[0]).all():
-        weights = term.weights.astype(np.int64) << int(left[0])
+        weights = term.constants.astype(np.int64) << int(left[0])
         index = term.index
     else:
-        block = term.weights.shape[1]
+        block = term.constants.shape[1]
         lanes = np.zeros(-(-left.size // block) * block, np.int64)
         lanes[: left.size] = left
-        weights = term.weights[term.index[:, 4]].astype(np.int64)
+        weights = term.constants[term.index[:, 4]].astype(np.int64)
         weights = weights << lanes.reshape(-1, block)[term.index[:, 0]][:, :, None]
         index = term.index.copy()
         index[:, 4] = np.arange(len(index))

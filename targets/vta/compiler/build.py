@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from optc.passes.quantize.integer.ops import (
     MaxPool,
     Move,
     Op,
+    Product,
     Shifted,
     Sum,
     ToAccumulator,
@@ -29,7 +31,7 @@ from optc.passes.quantize.reference import Rounding, rounded
 from optc.passes.quantize.scales import Code
 from optc.targets.vta.compiler.align import Aligned, Part, aligned
 from optc.targets.vta.compiler.fold import Folded, fold
-from optc.targets.vta.compiler.linear import bias_terms, convolution, diagonal, placement
+from optc.targets.vta.compiler.linear import bias_terms, convolution, diagonal, every_block, placement
 from optc.targets.vta.compiler.requantize import (
     Requantization,
     requantization,
@@ -41,6 +43,7 @@ from optc.targets.vta.compiler.stages import (
     Accumulate,
     Axis,
     Combine,
+    Extent,
     Immediate,
     Plane,
     Reset,
@@ -50,7 +53,14 @@ from optc.targets.vta.compiler.stages import (
     Vector,
     Write,
 )
-from optc.targets.vta.compiler.values import Layout, image_layout, matrix_layout
+from optc.targets.vta.compiler.values import (
+    Layout,
+    Matrices,
+    Wide,
+    image_layout,
+    matrix_layout,
+    stack_layout,
+)
 from optc.targets.vta.config import Config
 from optc.targets.vta.isa import AluOp
 
@@ -73,8 +83,9 @@ class Builder:
     """Makes stages of operations.
 
     `shapes`: of every value; `layers`: those that a Sum adds, by their output; `hosted`: values that the host
-    makes. Found on the way: `layouts` of values; `aliases`: values that lie in others; `folded`: sources that
-    are a value folded (its name, and how).
+    makes. Found on the way: `layouts` of values; `aliases`: values that lie in others; `given`: sources that
+    are a value in another form (its name, and how); `wide`: values that leave as accumulators,
+    and why.
     """
 
     config: Config
@@ -84,12 +95,14 @@ class Builder:
     layouts: dict[str, Layout] = field(default_factory=dict)
     aliases: dict[str, tuple[str, int]] = field(default_factory=dict)
     hosted: set[str] = field(default_factory=set)
-    folded: dict[str, tuple[str, Folded]] = field(default_factory=dict)
+    given: dict[str, tuple[str, Folded | Matrices]] = field(default_factory=dict)
+    wide: dict[str, tuple[Wide, str]] = field(default_factory=dict)
 
     def stage(self, op: Op) -> Stage | None:
         """The stage of `op`; None for an accumulator, which the stage of its Sum makes. Raises `Refused`."""
         make: dict[type[Op], Callable[[Any], Stage | None]] = {
             Layer: self._layer,
+            Product: self._product,
             Sum: self._sum,
             MaxPool: self._max_pool,
             AveragePool: self._average_pool,
@@ -105,12 +118,18 @@ class Builder:
 
     def layout(self, name: str, matrix: bool) -> Layout:
         """The layout of a value; `Refused` where another operation needs another one."""
+        return self._layout(name, matrix_layout if matrix else image_layout)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
         shape = self.shapes.get(name)
         if shape is None:
             raise Refused(f"'{name}' has free dimensions (bind those with --shape)")
         if len(shape) > 4 or 0 in shape:
             raise Refused(f"'{name}' has the shape {list(shape)}")
-        wanted = matrix_layout(shape) if matrix else image_layout(shape)
+        return shape
+
+    def _layout(self, name: str, form: Callable[[tuple[int, ...]], Layout]) -> Layout:
+        wanted = form(self._shape(name))
         known = self.layouts.setdefault(name, wanted)
         if known != wanted:
             raise Refused(f"'{name}' is needed with its channels on another axis, too")
@@ -120,7 +139,11 @@ class Builder:
         """Whether channels are last in values that are added: as in the first that is known."""
         for name in names:
             if name in self.layouts:
-                return self.layouts[name] == matrix_layout(self.shapes[name])
+                shape, known = self.shapes[name], self.layouts[name]
+                if known != matrix_layout(shape):
+                    return False
+                if len(shape) < 2 or known != image_layout(shape):
+                    return True
         return len(self.shapes.get(names[0], ())) == 3
 
     def _blocks(self, layout: Layout) -> tuple[int, int]:
@@ -130,21 +153,30 @@ class Builder:
 
     def _layer(self, op: Layer) -> Stage | None:
         if isinstance(op.ending, ToAccumulator):
-            self._check_layer(op)
+            self._linear(op)
             return None
-        if not isinstance(op.ending, Shifted):
-            raise Refused(_ENDINGS[type(op.ending).__name__])
         out = self.layout(op.output, op.window is None)
-        term = self._linear(op)
-        ending = op.ending
-        needed = _or_refused(
-            requantization(ending.bits, ending.target, self.rounding, op.bound, self._blocks(out))
-        )
-        bias = self._bias(op, out)
-        return self._finish(op, out, Aligned((), (term,), needed), bias, ending.target, self._macs(op))
+        return self._ended(op, out, self._linear(op), op.bound, self._bias(op, out), self._macs(op))
 
-    def _check_layer(self, op: Layer) -> None:
-        self._linear(op)
+    def accumulator(self, op: Layer) -> Stage:
+        """A layer's accumulators, for a Sum that is the host's. Raises `Refused`."""
+        out = self.layout(op.output, op.window is None)
+        bias, macs = self._bias(op, out), self._macs(op)
+        return self._wide(op, out, self._linear(op), op.bound, bias, macs, "its sum is the host's")
+
+    def _ended(
+        self, op: Layer | Product, out: Layout, term: Term, bound: int, bias: Array, macs: int
+    ) -> Stage:
+        """Codes where a shift makes them, else accumulators that the host ends."""
+        try:
+            ending = op.ending
+            if not isinstance(ending, Shifted):
+                raise Refused(_ENDINGS[type(ending).__name__])
+            found = requantization(ending.bits, ending.target, self.rounding, bound, self._blocks(out))
+            needed = _or_refused(found)
+            return self._finish(op, out, Aligned((), (term,), needed), bias, ending.target, macs)
+        except Refused as error:
+            return self._wide(op, out, term, bound, bias, macs, str(error))
 
     def _macs(self, op: Layer) -> int:
         """Multiply-accumulates of a layer."""
@@ -176,10 +208,9 @@ class Builder:
 
     def _folded(self, name: str, layout: Folded, weight: Array, axes: tuple[Axis, Axis]) -> Term:
         """A convolution of a value that the host folds."""
-        source = f"{name} folded {len(self.folded)}"
-        known = [s for s, f in self.folded.items() if f == (name, layout)]
-        source = known[0] if known else source
-        self.folded[source] = name, layout
+        known = [s for s, f in self.given.items() if f == (name, layout)]
+        source = known[0] if known else f"{name} folded {len(self.given)}"
+        self.given[source] = name, layout
         index, blocks = convolution(weight, 1, self.config.block)
         return Term(source, layout.extent(self.config), *axes, index, blocks)
 
@@ -210,6 +241,25 @@ class Builder:
         if op.bias is None:
             return np.zeros(channels, np.int64)
         return np.broadcast_to(np.asarray(op.bias, np.int64).reshape(-1), channels).astype(np.int64)
+
+    def _product(self, op: Product) -> Stage:
+        """MatMul of two activations: the host gives the second as weight blocks, for each image its own."""
+        left, right = (self._shape(n) for n in op.inputs)
+        for code, name in zip(op.codes, op.inputs, strict=True):
+            self._check_code(code, name)
+        if len(left) < 2 or len(right) < 2 or right[:-2] != left[:-2]:
+            raise Refused("its operands are not two stacks of as many matrices")
+        images, length = math.prod(right[:-2]), right[-2]
+        if self.config.batch > 1 and images > 1:
+            raise Refused("a BATCH of more than one multiplies all of its samples by the same matrix")
+        source, out = self._layout(op.inputs[0], stack_layout), self._layout(op.output, stack_layout)
+        form = Matrices(right)
+        name = f"{op.inputs[1]} as weights"
+        self.given[name] = op.inputs[1], form
+        index, operand = every_block(name, form, self.config)
+        term = Term(op.inputs[0], source.extent(self.config), Axis(1), Axis(left[-2]), index, operand)
+        bias = np.zeros(out.sizes[1], np.int64)
+        return self._ended(op, out, term, 128 * 128 * length, bias, math.prod(left) * right[-1])
 
     # Sums
 
@@ -395,7 +445,7 @@ class Builder:
         rank = len(self.shapes[op.output])
         matrix = self._like([*op.inputs, op.output])
         out = self.layout(op.output, matrix)
-        if op.axis % rank != out.axes[1]:
+        if op.axis % rank not in out.axes[1]:
             raise Refused("it is not along channels")
         terms: list[Term] = []
         first = 0
@@ -418,20 +468,42 @@ class Builder:
         if target.code.dtype != np.int8:
             raise Refused(f"it writes codes of {target.code.dtype}; VTA writes int8")
         extent, needed = out.extent(self.config), found.needed
-        added = bias + needed.add
+        sums = self._sums(extent, found.before, found.terms, bias + needed.add)
+        steps = (*sums, *needed.shifts, *needed.clamps, self._write(op.output, out))
+        planes = (same_plane(extent.rows, extent.columns),) if needed.scratch or found.scratch else ()
+        return Stage(self._label(op), extent, steps, planes, macs)
+
+    def _sums(
+        self, extent: Extent, before: Sequence[Step], terms: Sequence[Term], added: Array
+    ) -> list[Step]:
+        """From nothing to the terms and, int64 for each channel, `added`."""
         if np.abs(added).max(initial=0) >= 2**31:
             raise Refused("its bias and rounding term overflow int32")
         lanes = vector(added, extent.blocks, self.config.block)
         biases = bias_terms(lanes.reshape(-1), self.config.block, _BIAS_STEPS)
-        terms = (*(biases or ()), *found.terms)
-        steps: list[Step] = [Reset(), *found.before]
-        if terms:
-            steps.append(Accumulate(terms))
+        every = (*(biases or ()), *terms)
+        steps: list[Step] = [Reset(), *before]
+        if every:
+            steps.append(Accumulate(every))
         if biases is None:
             steps.append(Vector(AluOp.ADD, lanes))
-        steps += [*needed.shifts, *needed.clamps, self._write(op.output, out)]
-        planes = (same_plane(extent.rows, extent.columns),) if needed.scratch or found.scratch else ()
-        return Stage(self._label(op), extent, tuple(steps), planes, macs)
+        return steps
+
+    def _wide(
+        self, op: Layer | Product, out: Layout, term: Term, bound: int, bias: Array, macs: int, reason: str
+    ) -> Stage:
+        """int32 accumulators out, byte by byte; `reason`: why it is the host that ends them."""
+        if bound >= 2**31:
+            raise Refused("its sums could overflow int32")
+        form = Wide(out, bound.bit_length() // 8 + 1)
+        self.wide[op.output] = form, reason
+        extent, to = out.extent(self.config), form.extent(self.config)
+        steps = self._sums(extent, (), (term,), bias)
+        for plane in range(form.planes):
+            if plane:
+                steps.append(Immediate(AluOp.SHR, 8))
+            steps.append(Write(op.output, to, plane * extent.blocks))
+        return Stage(self._label(op), extent, tuple(steps), (), macs)
 
     def _write(self, name: str, out: Layout) -> Write:
         return Write(name, out.extent(self.config))

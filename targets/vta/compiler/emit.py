@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
@@ -14,6 +15,7 @@ from optc.targets.vta.compiler.stages import (
     Accumulate,
     Axis,
     Combine,
+    Operand,
     Reset,
     Run,
     Stage,
@@ -89,6 +91,29 @@ def _pieces(tile: _Tile) -> list[_Tile]:
     return found
 
 
+def _up_to_writes(steps: Sequence[Step]) -> list[Sequence[Step]]:
+    """The steps up to each Write."""
+    ends = [i + 1 for i, s in enumerate(steps) if isinstance(s, Write)]
+    return [steps[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+
+
+_Waiting = tuple[_Tile, deque[Sequence[Step]]]
+"""A tile, and what is left to do of it, up to each Write."""
+
+
+def _advance(waiting: Iterable[_Waiting]) -> Iterator[tuple[_Tile, Step]]:
+    """The next steps up to a Write of each tile."""
+    for tile, left in waiting:
+        if left:
+            yield from ((tile, s) for s in left.popleft())
+
+
+def _all(waiting: Collection[_Waiting]) -> Iterator[tuple[_Tile, Step]]:
+    """What is left of each tile."""
+    while any(left for _, left in waiting):
+        yield from _advance(waiting)
+
+
 class StageEmitter:
     """Emits one stage into memories and their stream."""
 
@@ -128,27 +153,26 @@ class StageEmitter:
         yield unit
 
     def _steps(self) -> Iterator[tuple[_Tile, Step]]:
-        """All steps; what follows a tile's first Write comes after the next tile's first sums."""
-        writes = [i for i, s in enumerate(self.stage.steps) if isinstance(s, Write)]
-        head, tail = self.stage.steps[: writes[0] + 1], self.stage.steps[writes[0] + 1 :]
-        first = next(i for i, s in enumerate(head) if isinstance(s, Accumulate))
-        before: _Tile | None = None
-        tiles = list(self._tiles())
-        for tile in tiles[:-1]:
-            yield from ((tile, s) for s in head[: first + 1])
-            if before is not None:
-                yield from ((before, s) for s in tail)
-            yield from ((tile, s) for s in head[first + 1 :])
-            before = tile if self._acc.count > 1 else None
-            if before is None:
-                yield from ((tile, s) for s in tail)
-        last = max(i for i, s in enumerate(self.stage.steps) if isinstance(s, Accumulate)) + 1
-        yield from ((tiles[-1], s) for s in head[: first + 1])
-        if before is not None:
-            yield from ((before, s) for s in tail)
-        yield from ((tiles[-1], s) for s in head[first + 1 : last])
-        for steps in (head[max(last, first + 1) :], tail[max(0, last - len(head)) :]):
-            yield from ((piece, s) for piece in _pieces(tiles[-1]) for s in steps)
+        """All steps; what follows a Write comes after the next tile's first sums, until when it is stored."""
+        steps = self.stage.steps
+        sums = [i + 1 for i, s in enumerate(steps) if isinstance(s, Accumulate)]
+        head, *tail = _up_to_writes(steps)
+        waiting: deque[_Waiting] = deque()
+        *tiles, last = self._tiles()
+        for tile in tiles:
+            if len(waiting) == self._acc.count:
+                yield from _all([waiting.popleft()])
+            yield from ((tile, s) for s in head[: sums[0]])
+            yield from _advance(waiting)
+            yield from ((tile, s) for s in head[sums[0] :])
+            waiting.append((tile, deque(tail)))
+        if len(waiting) == self._acc.count:
+            yield from _all([waiting.popleft()])
+        yield from ((last, s) for s in head[: sums[0]])
+        yield from _all(waiting)
+        yield from ((last, s) for s in steps[sums[0] : sums[-1]])
+        for some in _up_to_writes(steps[sums[-1] :]):
+            yield from ((piece, s) for piece in _pieces(last) for s in some)
 
     def _tiles(self) -> Iterator[_Tile]:
         cuts = self.cuts
@@ -196,13 +220,10 @@ class StageEmitter:
         if where not in self._used:
             self._used[where] = self._chosen_weights(term, tile.blocks, chosen)
         weights = self._used[where]
-        key: Hashable = number if len(term.weights) == 1 else where
+        key = self._weights_key(term, image, where)
         wgt, there = self._weights[number].take(key)
         if not there:
-            at = self._packed.get(key)
-            if at is None:
-                at = self._packed[key] = self.to.add_weights(term, weights)
-            unit.loads.insert(0, Load(Memory.WGT, wgt, at, 1, len(weights), len(weights)))
+            unit.loads[:0] = self._weight_loads(term, image, key, weights, wgt)
         reads = [
             (Memory.INP, (inp, inp + len(chosen) * y[1] * x[1])),
             (Memory.WGT, (wgt, wgt + len(weights))),
@@ -222,6 +243,32 @@ class StageEmitter:
         dense = self._dense(number)
         where = len(chosen) if dense else (tile.blocks, int(chosen[0]), int(chosen[-1]))
         return number, tile.count, where, box.width, box.plane, y, x
+
+    def _weights_key(self, term: Term, image: int, where: tuple[Hashable, ...]) -> Hashable:
+        """What tells the weights of a part from others."""
+        if isinstance(term.weights, Operand):
+            return where, image
+        return where[0] if len(term.weights) == 1 else where
+
+    def _weight_loads(
+        self, term: Term, image: int, key: Hashable, weights: Index, wgt: int
+    ) -> Iterator[Load]:
+        """LOADs of the weight blocks `weights`, ascending: constants, or some of each row of an operand's."""
+        if not isinstance(term.weights, Operand):
+            at = self._packed.get(key)
+            if at is None:
+                at = self._packed[key] = self.to.add_weights(term, weights)
+            yield Load(Memory.WGT, wgt, at, 1, len(weights), len(weights))
+            return
+        first = self.to.operand(term.weights) + image * len(term.weights) + int(weights[0])
+        apart = np.flatnonzero(np.diff(weights) > 1) + 1
+        width = int(apart[0]) if len(apart) else len(weights)
+        height = len(weights) // width
+        step = int(weights[width] - weights[0]) if height > 1 else width
+        rectangle = np.add.outer(step * np.arange(height), np.arange(width))
+        rectangle = np.add.outer(step * np.arange(height), np.arange(width))
+        assert np.array_equal(rectangle.reshape(-1), weights - weights[0])
+        yield Load(Memory.WGT, wgt, first, height, width, step)
 
     def _dense(self, number: int) -> bool:
         """Whether every output block reads every source block at every tap, each with weights of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from optc.targets.vta.compiler.stages import Accumulate, Axis, Combine, Stage, Term, Vector, Write
+from optc.targets.vta.compiler.stages import Accumulate, Axis, Combine, Operand, Stage, Term, Vector, Write
 from optc.targets.vta.compiler.tiling import Cuts, Density, Range, Tiling
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.timing import WORD_BYTES, Timing
@@ -75,7 +75,9 @@ class Estimator:
             memory += loads * (sources * cuts.input_plane(number) * self._words[Memory.INP] + 25 * parts)
             stays = parts * (1 if tiling.blocks_outer else block_tiles) <= weights.count
             blocks = block_tiles * parts if len(term.weights) == 1 else len(term.weights)
-            memory += (1 if stays else places) * (blocks * self._words[Memory.WGT] + 25 * parts * block_tiles)
+            times = self.stage.extent.images if isinstance(term.weights, Operand) else 1
+            each = blocks * self._words[Memory.WGT] + 25 * parts * block_tiles
+            memory += (times if stays else places) * each
             if inputs.count == 1 or weights.count == 1 < parts:
                 compute += loads * sources * cuts.input_plane(number) * self._words[Memory.INP]
             begin = max(begin, inputs.size * self._words[Memory.INP] + weights.size * self._words[Memory.WGT])

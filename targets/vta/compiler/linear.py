@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optc.targets.vta.compiler.stages import Axis, Extent, Index, Term
+from optc.targets.vta.compiler.stages import Axis, Extent, Index, Operand, Term
+from optc.targets.vta.compiler.values import Matrices
+from optc.targets.vta.config import Config
 
 Array = NDArray[Any]
 
@@ -40,6 +42,15 @@ def convolution(weight: Array, group: int, block: int) -> tuple[Index, NDArray[n
     rows_found = np.concatenate(index)
     numbered = np.column_stack([rows_found, np.arange(len(rows_found))])
     return numbered.astype(np.int64), np.ascontiguousarray(np.concatenate(blocks))
+
+
+def every_block(source: str, form: Matrices, config: Config) -> tuple[Index, Operand]:
+    """Index of a product with matrices that the host gives as `source`, and the operand."""
+    across, down = form.blocks(config)
+    number = np.arange(across * down)
+    zeros = np.zeros_like(number)
+    index = np.column_stack([number // down, number % down, zeros, zeros, number])
+    return index, Operand(source, form.extent(config), across * down)
 
 
 def diagonal(factors: Array, blocks: int, block: int, taps: tuple[int, int] = (1, 1)) -> tuple[Index, Array]:

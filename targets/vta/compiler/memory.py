@@ -7,10 +7,10 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from optc.targets.vta.compiler.stages import Term
+from optc.targets.vta.compiler.stages import Operand, Term
 from optc.targets.vta.compiler.stream import Stream
 from optc.targets.vta.compiler.uops import UopMemory
-from optc.targets.vta.config import Config
+from optc.targets.vta.config import Config, Memory
 
 
 class Slots:
@@ -31,9 +31,10 @@ class Slots:
 
 
 class Memories:
-    """Where a program's parts go. Addresses of WGT, UOP and ACC in DRAM count from the start of their table.
+    """Where a program's parts go. Addresses of UOP and ACC in DRAM count from the start of their table.
 
-    `addresses`: the first INP element in DRAM of each tensor.
+    `addresses`: the first INP element in DRAM of each tensor; `weights_at`: the first WGT element of the
+    table of constant weights.
     """
 
     def __init__(
@@ -42,20 +43,26 @@ class Memories:
         stream: Stream,
         uops: UopMemory,
         addresses: Mapping[str, int],
+        weights_at: int = 0,
     ) -> None:
         self.config, self.stream, self.uops = config, stream, uops
         self.addresses = addresses
         self.weights: list[tuple[Term, NDArray[np.int64]]] = []
         self.vectors: list[NDArray[np.int32]] = []
-        self.weight_count = 0
+        self.weights_at, self.weight_count = weights_at, 0
         self.vector_count = 0
 
     def add_weights(self, term: Term, chosen: NDArray[np.int64]) -> int:
         """Put weight blocks of `term` into the table; where."""
-        at = self.weight_count
+        at = self.weights_at + self.weight_count
         self.weights.append((term, chosen))
         self.weight_count += len(chosen)
         return at
+
+    def operand(self, operand: Operand) -> int:
+        """The first WGT element of a tensor."""
+        sizes = (self.config.element_bytes(m) for m in (Memory.INP, Memory.WGT))
+        return self.addresses[operand.source] * next(sizes) // next(sizes)
 
     def add_vectors(self, values: NDArray[np.int32]) -> int:
         """Put constants, int32 (blocks, BLOCK), into the table of ACC elements; where."""
@@ -67,7 +74,7 @@ class Memories:
     def weight_table(self) -> NDArray[np.int8]:
         """All weight blocks, int8 (n, BLOCK, BLOCK)."""
         block = self.config.block
-        parts = [term.weights[chosen] for term, chosen in self.weights]
+        parts = [term.constants[chosen] for term, chosen in self.weights]
         return np.concatenate(parts) if parts else np.zeros((0, block, block), np.int8)
 
     def vector_table(self) -> NDArray[np.int32]:

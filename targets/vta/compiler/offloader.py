@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from optc.passes.quantize.integer.ops import (
     Channelwise,
@@ -12,21 +13,22 @@ from optc.passes.quantize.integer.ops import (
     Layer,
     Move,
     Op,
+    Product,
     Quantize,
     Sum,
     ToAccumulator,
 )
 from optc.passes.quantize.reference import Rounding
-from optc.targets.lowering.offload import Region, Shapes
+from optc.targets.lowering.offload import Region, Shapes, Taken
 from optc.targets.vta.compiler.build import Builder, Refused
-from optc.targets.vta.compiler.fold import Folded
-from optc.targets.vta.compiler.region import RegionProgram, compile_region
+from optc.targets.vta.compiler.region import Given, RegionProgram, compile_region
 from optc.targets.vta.compiler.requantize import without_idle_max
 from optc.targets.vta.compiler.search import Machine
 from optc.targets.vta.compiler.stages import Stage
 from optc.targets.vta.compiler.tiling import tilings
-from optc.targets.vta.compiler.values import Layout
 from optc.targets.vta.device import PAGE
+
+OpT = TypeVar("OpT", bound=Op)
 
 
 class VtaOffloader:
@@ -39,8 +41,8 @@ class VtaOffloader:
         self._builder = Builder(machine.config, "half_up", {}, {})
         self._end = PAGE
 
-    def refuse(self, ops: Sequence[Op], shapes: Shapes, rounding: Rounding) -> Mapping[str, str]:
-        """As `Offloader.refuse`."""
+    def take(self, ops: Sequence[Op], shapes: Shapes, rounding: Rounding) -> Taken:
+        """As `Offloader.take`."""
         layers = {o.output: o for o in ops if isinstance(o, Layer) and isinstance(o.ending, ToAccumulator)}
         made = {o.output for o in ops if not isinstance(o, Quantize)}
         hosted = {n for o in ops for n in o.inputs if n not in made}
@@ -51,39 +53,57 @@ class VtaOffloader:
             if isinstance(op, Quantize | Dequantize):
                 reasons[op.output] = "it lies between float and integer"
                 continue
-            try:
-                stage = self._builder.stage(op)
-            except Refused as error:
-                reasons[op.output] = str(error)
+            reason = self._try(op, self._builder.stage)
+            if reason is not None:
+                reasons[op.output] = reason
                 hosted.add(op.output)
-                continue
-            if stage is not None and next(tilings(stage, self.machine.config), None) is None:
-                reasons[op.output] = "no tile of it fits the memories on the chip"
-                hosted.add(op.output)
-            elif stage is not None:
-                self._stages[op.output] = stage
-        self._join_sums(ops, layers, reasons)
-        return reasons
+        self._part_sums(ops, layers, reasons)
+        wide = {n: reason for n, (_, reason) in self._builder.wide.items() if n not in reasons}
+        return Taken(reasons, wide, self._packed(ops, reasons))
 
-    def _join_sums(self, ops: Sequence[Op], layers: Mapping[str, Layer], reasons: dict[str, str]) -> None:
-        """An accumulator goes where its Sum goes."""
+    def _try(self, op: OpT, make: Callable[[OpT], Stage | None]) -> str | None:
+        """Keep the stage of `op`, or say why there is none."""
+        try:
+            stage = make(op)
+        except Refused as error:
+            return str(error)
+        if stage is None:
+            return None
+        if next(tilings(stage, self.machine.config), None) is None:
+            return "no tile of it fits the memories on the chip"
+        self._stages[op.output] = stage
+        return None
+
+    def _part_sums(self, ops: Sequence[Op], layers: Mapping[str, Layer], reasons: dict[str, str]) -> None:
+        """Where VTA does not take a Sum or a layer of it, the host adds, and layers leave by themselves."""
         for op in ops:
-            if isinstance(op, Sum):
-                joined = (op.output, *(n for n in op.inputs if n in layers))
-                lost = next((reasons[n] for n in joined if n in reasons), None)
-                if lost is not None:
-                    reasons.update(dict.fromkeys(joined, lost))
+            if not isinstance(op, Sum):
+                continue
+            joined = (op.output, *(n for n in op.inputs if n in layers))
+            lost = next((reasons[n] for n in joined if n in reasons), None)
+            if lost is None:
+                continue
+            reasons.setdefault(op.output, lost)
+            for name in joined[1:]:
+                reason = reasons.get(name) or self._try(layers[name], self._builder.accumulator)
+                if reason is not None:
+                    reasons[name] = reason
+
+    def _packed(self, ops: Sequence[Op], reasons: Mapping[str, str]) -> frozenset[str]:
+        """Values that only the host can bring into the form that VTA wants."""
+        taken = (op for op in ops if isinstance(op, Product) and op.output not in reasons)
+        return frozenset(op.inputs[1] for op in taken)
 
     def compile(self, region: Region) -> None:
         """As `Offloader.compile`."""
-        layouts = self._builder.layouts
+        layouts, wide = self._builder.layouts, self._builder.wide
         aliases = dict(self._builder.aliases) | self._joined(region)
         stages = {o.output: self._stages[o.output] for o in region.ops if self._works(o, aliases)}
         self._extend(region, stages)
         program = compile_region(
             list(stages.values()),
             self._sources(region, list(stages.values())),
-            {n: layouts[n] for n in region.outputs},
+            {n: wide[n][0] if n in wide else layouts[n] for n in region.outputs},
             self.machine,
             self._end,
             aliases,
@@ -91,13 +111,11 @@ class VtaOffloader:
         self._end = program.end
         self.programs[region.name] = replace(program, arguments=region.inputs)
 
-    def _sources(self, region: Region, stages: Sequence[Stage]) -> dict[str, tuple[str, Layout | Folded]]:
+    def _sources(self, region: Region, stages: Sequence[Stage]) -> dict[str, tuple[str, Given]]:
         """What the host brings: the value of each source, and its layout."""
         builder = self._builder
-        read = dict.fromkeys(t.source for stage in stages for t in stage.terms)
-        found: dict[str, tuple[str, Layout | Folded]] = {
-            n: builder.folded[n] for n in read if n in builder.folded
-        }
+        read = dict.fromkeys(name for stage in stages for t in stage.terms for name, _ in t.reads)
+        found: dict[str, tuple[str, Given]] = {n: builder.given[n] for n in read if n in builder.given}
         plain = {s for s in read if s not in found} | {
             base for n, (base, _) in builder.aliases.items() if n in read
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from optc.targets.vta.compiler.search import Machine, best_tiling
 from optc.targets.vta.compiler.stages import Extent, Stage, Write
 from optc.targets.vta.compiler.stream import Stream
 from optc.targets.vta.compiler.uops import UopMemory
-from optc.targets.vta.compiler.values import Layout
+from optc.targets.vta.compiler.values import Layout, Matrices, Wide
 from optc.targets.vta.config import Memory
 from optc.targets.vta.device import PAGE
 from optc.targets.vta.isa import Instruction, Load, encode
@@ -29,16 +29,27 @@ from optc.targets.vta.program import ADDRESS_SPACE, Area
 Array = NDArray[Any]
 
 
+Given = Layout | Folded | Matrices
+"""How the host gives a value."""
+
+Made = Layout | Wide
+"""How it finds one."""
+
+Form = Given | Made
+
 Alias = tuple[str, int]
 """A tensor, and from which of its elements on another one lies in it."""
 
 
+FormT = TypeVar("FormT", bound=Form)
+
+
 @dataclass(frozen=True, eq=False)
-class Place:
+class Place(Generic[FormT]):
     """Where a tensor lies: byte address and layout; what is in it: a value, by name."""
 
     address: int
-    layout: Layout | Folded
+    layout: FormT
     value: str
 
 
@@ -53,8 +64,8 @@ class RegionProgram:
     instructions: NDArray[np.uint8]
     stream_address: int
     constants: tuple[Area, ...]
-    inputs: tuple[Place, ...]
-    outputs: tuple[Place, ...]
+    inputs: tuple[Place[Given], ...]
+    outputs: tuple[Place[Made], ...]
     end: int
     stages: tuple[Stage, ...]
     arguments: tuple[str, ...]
@@ -63,8 +74,8 @@ class RegionProgram:
 
 def compile_region(
     stages: Sequence[Stage],
-    inputs: Mapping[str, tuple[str, Layout | Folded]],
-    outputs: Mapping[str, Layout],
+    inputs: Mapping[str, tuple[str, Given]],
+    outputs: Mapping[str, Made],
     machine: Machine,
     base: int = PAGE,
     aliases: Mapping[str, Alias] = MappingProxyType({}),
@@ -84,14 +95,15 @@ def compile_region(
     addresses, end = _plan(stages, crossing, aliases, first, page)
     addresses[ONES] = base // element
     stream = Stream(config, machine.timing, end)
-    to = Memories(config, stream, UopMemory(machine.uops), addresses)
+    at = _page(end * element)
+    weights_at = at // config.element_bytes(Memory.WGT)
+    to = Memories(config, stream, UopMemory(machine.uops), addresses, weights_at)
     drive(_units(stages, to, machine), to)
     tables: dict[Memory, Array] = {
-        Memory.UOP: np.concatenate(to.uops.table) if to.uops.table else np.zeros(0, np.uint32),
         Memory.WGT: to.weight_table(),
+        Memory.UOP: np.concatenate(to.uops.table) if to.uops.table else np.zeros(0, np.uint32),
         Memory.ACC: to.vector_table(),
     }
-    at = _page(end * element)
     constants: list[Area] = [
         (addresses[ONES] * element, _bytes(constant_element(config.batch, config.block)))
     ]
@@ -136,7 +148,7 @@ def _plan(
     sizes: dict[str, int] = {}
     for number, stage in enumerate(stages):
         for name, extent in [
-            *((t.source, t.extent) for t in stage.terms if t.source != ONES),
+            *(read for t in stage.terms if t.source != ONES for read in t.reads),
             *((s.target, s.extent) for s in stage.steps if isinstance(s, Write)),
         ]:
             owner, offset = _owner(name, aliases)
@@ -186,7 +198,7 @@ def _bytes(array: Array) -> NDArray[np.uint8]:
 
 
 def _moved(insn: Instruction, bases: Mapping[Memory, int], size: Any) -> Instruction:
-    """A LOAD from a table at the address that the table has got."""
-    if isinstance(insn, Load) and insn.x_size and insn.memory in bases:
+    """A LOAD from the micro-ops or the constants of a channel, which lie where there was room in the end."""
+    if isinstance(insn, Load) and insn.x_size and insn.memory in (Memory.UOP, Memory.ACC):
         return replace(insn, dram=insn.dram + bases[insn.memory] // size(insn.memory))
     return insn

@@ -12,7 +12,7 @@ from optc.targets.vta.compiler.driver import drive
 from optc.targets.vta.compiler.emit import StageEmitter
 from optc.targets.vta.compiler.estimate import Estimator
 from optc.targets.vta.compiler.memory import Memories
-from optc.targets.vta.compiler.stages import Accumulate, Stage, Write
+from optc.targets.vta.compiler.stages import Accumulate, Operand, Stage, Write
 from optc.targets.vta.compiler.stream import Stream
 from optc.targets.vta.compiler.tiling import Tiling, tilings
 from optc.targets.vta.compiler.uops import UopMemory
@@ -34,7 +34,7 @@ def alone(stage: Stage, tiling: Tiling, machine: Machine) -> Report:
     addresses: dict[str, int] = {}
     end = 256
     writes = [(s.target, s.extent) for s in stage.steps if isinstance(s, Write)]
-    for name, extent in [(t.source, t.extent) for t in stage.terms] + writes:
+    for name, extent in [read for t in stage.terms for read in t.reads] + writes:
         if name not in addresses:
             addresses[name] = end
             end += -(-extent.elements // 256) * 256
@@ -70,7 +70,8 @@ def signature(stage: Stage) -> bytes:
     for step in stage.steps:
         digest.update(repr((type(step).__name__, getattr(step, "plane", 0))).encode())
         for term in step.terms if isinstance(step, Accumulate) else ():
-            digest.update(repr((term.extent, term.y, term.x, len(term.weights))).encode())
+            operand = isinstance(term.weights, Operand)
+            digest.update(repr((term.extent, term.y, term.x, len(term.weights), operand)).encode())
             digest.update(np.ascontiguousarray(term.index).tobytes())
     return digest.digest()
 

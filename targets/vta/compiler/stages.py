@@ -104,6 +104,18 @@ def _span(axis: Axis, low: int, high: int, skip: int) -> tuple[int, int]:
     return first, (last - first) // skip + 1
 
 
+@dataclass(frozen=True)
+class Operand:
+    """Weight blocks that are a value: a tensor in DRAM with `blocks` of them for each image."""
+
+    source: str
+    extent: Extent
+    blocks: int
+
+    def __len__(self) -> int:
+        return self.blocks
+
+
 @dataclass(frozen=True, eq=False)
 class Term:
     """A sparse convolution.
@@ -111,7 +123,7 @@ class Term:
     Output block o gains, for each row (o, i, ky, kx, w) of `index`, `weights[w]` times source block
     `first_block + i` where taps ky and kx read it.
 
-    `index`: (n, 5); `weights`: int8 (m, BLOCK out, BLOCK in). Zero blocks have no row.
+    `index`: (n, 5); `weights`: int8 (m, BLOCK out, BLOCK in), or an operand's. Zero blocks have no row.
     """
 
     source: str
@@ -119,8 +131,21 @@ class Term:
     y: Axis
     x: Axis
     index: Index
-    weights: NDArray[np.int8]
+    weights: NDArray[np.int8] | Operand
     first_block: int = 0
+
+    @property
+    def reads(self) -> tuple[tuple[str, Extent], ...]:
+        """The tensors in DRAM that it reads, but for constants."""
+        operand = self.weights
+        own = ((self.source, self.extent),)
+        return (*own, (operand.source, operand.extent)) if isinstance(operand, Operand) else own
+
+    @property
+    def constants(self) -> NDArray[np.int8]:
+        """The weights, which are no operand's."""
+        assert not isinstance(self.weights, Operand)
+        return self.weights
 
     @cached_property
     def in_blocks(self) -> Index:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from optc.targets.vta.compiler.stages import Accumulate, Index, Stage, Term
+from optc.targets.vta.compiler.stages import Accumulate, Index, Operand, Stage, Term
 from optc.targets.vta.config import Config, Memory
 
 Range = tuple[int, int]
@@ -54,6 +54,7 @@ class Density:
         np.add.at(counts, (term.index[:, 0] + 1, term.index[:, 1]), 1)
         self._below = np.cumsum(counts, axis=0)
         self.shared = len(term.weights) == 1
+        self.varies = isinstance(term.weights, Operand)  # from image to image
 
     def of(self, blocks: Range) -> Index:
         """Weight blocks for each source block that output blocks of the range read, in order."""
@@ -255,8 +256,9 @@ def _filled(
         again = block_tiles if _spread(density, cuts) else 1
         stay = pieces * (places if order else 1)
         inp = _slots(need.plane * size, free_inp, stay, again, number == main, slots)
-        stay = 1 if density.shared else pieces * (1 if order else block_tiles)
-        wgt = _slots(density.most(cuts.block_ranges, size), free_wgt, stay, places, number == main, slots)
+        stay = 1 if density.shared and not density.varies else pieces * (1 if order else block_tiles)
+        uses = places // (cuts.stage.extent.images if density.varies else 1)
+        wgt = _slots(density.most(cuts.block_ranges, size), free_wgt, stay, uses, number == main, slots)
         if inp is None or wgt is None:
             return None
         free_inp, free_wgt = free_inp - inp.room, free_wgt - wgt.room

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from optc.models.model import Model
 from optc.passes.quantize.integer.ops import Dequantize, Op, Quantize
 from optc.targets.lowering.graph import Graph, uses
 from optc.targets.lowering.integer.plan import Integers
-from optc.targets.lowering.offload import Offload, Region, offload
+from optc.targets.lowering.offload import Offload, Region, Taken, offload
 
 WEIGHT = np.ones((4, 4, 1, 1), np.int8)
 
@@ -26,13 +26,14 @@ class Taking:
     def __init__(self, left: frozenset[int] = frozenset()) -> None:
         self.left = left
 
-    def refuse(self, ops: Sequence[Op], shapes: Any, rounding: Any) -> Mapping[str, str]:
+    def take(self, ops: Sequence[Op], shapes: Any, rounding: Any) -> Taken:
         self.shapes = shapes
-        return {
+        refused = {
             op.output: "not taken"
             for n, op in enumerate(ops)
             if isinstance(op, Quantize | Dequantize) or n in self.left
         }
+        return Taken(refused)
 
     def compile(self, region: Region) -> None:
         raise AssertionError

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from qdq import feeds
 
 from optc.models.model import Model
+from optc.passes.quantize.integer.compute import ended
 from optc.passes.quantize.integer.execute import Reference
 from optc.targets.lowering.graph import Graph
 from optc.targets.lowering.integer.plan import Integers
@@ -66,9 +68,9 @@ def compiled(model: Model, config: Config | None = None, every: bool = False, uo
     integers = Integers(graph, {})
     taken = offload(graph, [], integers.plan(set()), offloader)
     if every:
-        accumulators = integers.program.accumulators()
+        inner = integers.program.accumulators()
         whole = [
-            replace(r, outputs=tuple(o.output for o in r.ops if o.output not in accumulators))
+            replace(r, outputs=tuple(o.output for o in r.ops if o.output not in inner - {*r.accumulators}))
             for r in taken.regions
         ]
         taken = replace(taken, regions=tuple(whole))
@@ -78,8 +80,13 @@ def compiled(model: Model, config: Config | None = None, every: bool = False, uo
 
 
 def assert_equal(found: Compiled, feeds: Mapping[str, Array], seed: int | None = 0) -> None:
-    """The checker accepts; in program order and a random one (`seed`) regions give the reference's codes."""
-    values = Reference(found.model).trace(feeds)
+    """The checker accepts; in program order and a random one (`seed`) regions give the reference's codes.
+
+    Of accumulators: what the reference's ending makes of them is what the reference has.
+    """
+    reference = Reference(found.model)
+    values = reference.trace(feeds)
+    raw = {n: op for region in found.taken.regions for n, op in region.accumulators.items()}
     config = found.config
     end = max((p.end for p in found.programs.values()), default=0)
     with tempfile.TemporaryDirectory() as folder:
@@ -95,6 +102,9 @@ def assert_equal(found: Compiled, feeds: Mapping[str, Array], seed: int | None =
         for region in loaded:
             outputs, _ = region.call(device, [values[n] for n in region.arguments])
             for place, got in zip(region.outputs, outputs, strict=True):
+                if place.value in raw:
+                    assert got.dtype == np.int32
+                    got = ended(got, raw[place.value].ending, reference.program.rounding)
                 np.testing.assert_array_equal(got, values[place.value], f"{place.value}, order {order}")
                 assert got.dtype == values[place.value].dtype
 
@@ -109,3 +119,10 @@ def assert_offloaded(
     assert found.taken.regions
     assert_equal(found, feeds)
     return found
+
+
+def assert_ended_by_host(model: Model, reason: str) -> None:
+    """`assert_offloaded` of a layer of which the accumulators leave VTA, for that reason."""
+    found = assert_offloaded(model, feeds(model))
+    assert all(reason in r for r in found.taken.ended.values()), found.taken.ended
+    assert [len(r.accumulators) for r in found.taken.regions] == [1]

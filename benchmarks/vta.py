@@ -49,7 +49,7 @@ from optc.targets.lowering.integer.plan import Integers
 from optc.targets.lowering.lower import lower
 from optc.targets.lowering.offload import Offload, Region, offload
 from optc.targets.vta.check import check
-from optc.targets.vta.compiler.estimate import floor, term_steps
+from optc.targets.vta.compiler.estimate import STORE_CYCLES, floor, term_steps
 from optc.targets.vta.compiler.offloader import VtaOffloader
 from optc.targets.vta.compiler.region import RegionProgram
 from optc.targets.vta.compiler.search import Machine
@@ -262,7 +262,7 @@ def memory_floor(stage: Stage) -> int:
     """Cycles that reading every input and weight once takes, or writing the output."""
     sources = {t.source: t.extent.elements for t in stage.terms}
     read = sum(sources.values()) * 2 + sum(len(t.weights) for t in stage.terms) * 32
-    return max(read, 3 * stage.extent.elements * sum(isinstance(s, Write) for s in stage.steps))
+    return max(read, STORE_CYCLES * stage.extent.elements * sum(isinstance(s, Write) for s in stage.steps))
 
 
 def row(name: str, setting: str, part: str, net: Network, ops: Sequence[Op] | None) -> dict[str, Any]:

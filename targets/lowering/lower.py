@@ -165,5 +165,5 @@ def _hosted(graph: Graph, integers: IntegerPlan, taken: Offload) -> tuple[dict[i
         if op.output not in inside:
             hosted.update({index[n]: taken.reasons.get(op.output, "") for n in op.nodes})
         elif op.output in taken.ended:
-            ended.update({index[n]: taken.ended[op.output] for n in op.nodes})
+            ended[index[op.output]] = taken.ended[op.output]
     return hosted, ended

@@ -6,9 +6,13 @@ import math
 from collections.abc import Sequence
 
 from optc.targets.vta.compiler.stages import Accumulate, Axis, Combine, Operand, Stage, Term, Vector, Write
-from optc.targets.vta.compiler.tiling import Cuts, Density, Range, Tiling
+from optc.targets.vta.compiler.tiling import Cuts, Density, Range, Tiling, vector_elements
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.timing import WORD_BYTES, Timing
+
+
+STORE_CYCLES = 3
+"""Of an element of 16 bytes."""
 
 
 def floor(stage: Stage) -> int:
@@ -60,6 +64,7 @@ class Estimator:
         block_tiles = len(cuts.block_ranges)
         tiles = places * block_tiles
         compute: float = self.floor + tiles * self.timing.drain * (len(self.stage.steps) - 1)
+        compute += self._waits(cuts)
         memory = begin = kept = each_time = 0.0
         for number, term in enumerate(self.stage.terms):
             counts = self._densities[number].of(cuts.block_ranges[0])
@@ -86,6 +91,12 @@ class Estimator:
             each_time += tiles * int(counts.sum())
         compute += kept / 2 if kept <= self.uops else each_time / 2 + memory / 2
         return max(compute, memory) + begin
+
+    def _waits(self, cuts: Cuts) -> int:
+        """For stores: what follows a Write can hide behind the sums of as many tiles as ACC holds beside."""
+        writes = sum(isinstance(s, Write) for s in self.stage.steps)
+        held = (self.config.depth(Memory.ACC) - vector_elements(self.stage)) // cuts.accumulators
+        return max(0, 1 + writes - max(held, 2)) * STORE_CYCLES * self.stage.extent.elements
 
     def _instructions(self, number: int, cuts: Cuts) -> float:
         """Instructions of a part, on average over the tiles."""

@@ -20,7 +20,8 @@ Given = Mapping[str, Any]
 
 def constants(**arrays: Array | None) -> dict[str, Any]:
     """The arrays as arguments of `emit_te`, those that are None left out."""
-    return {name: relax.const(np.ascontiguousarray(a)) for name, a in arrays.items() if a is not None}
+    given = {name: np.ascontiguousarray(a) for name, a in arrays.items() if a is not None}
+    return {name: relax.const(a, str(a.dtype)) for name, a in given.items()}  # int32 of int64 else
 
 
 def at(tensor: Any, index: Sequence[Any]) -> Any:

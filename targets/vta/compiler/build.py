@@ -499,6 +499,8 @@ class Builder:
         self.wide[op.output] = form, reason
         extent, to = out.extent(self.config), form.extent(self.config)
         steps = self._sums(extent, (), (term,), bias)
+        if not any(_everywhere(step, extent.blocks) for step in steps):
+            steps.append(Immediate(AluOp.ADD, 0))  # what a reset alone wrote cannot be stored
         for plane in range(form.planes):
             if plane:
                 steps.append(Immediate(AluOp.SHR, 8))
@@ -517,6 +519,17 @@ _ENDINGS = {
     "Biased": "its bias is no integer of the accumulator's scale",
     "ToFloat": "its result is float",
 }
+
+
+def _everywhere(step: Step, blocks: int) -> bool:
+    """Whether a step surely writes every element of a tile."""
+    if isinstance(step, Accumulate):
+        return any(_plain(t) and len(np.unique(t.index[:, 0])) == blocks for t in step.terms)
+    return isinstance(step, Vector)
+
+
+def _plain(term: Term) -> bool:
+    return all(a.kernel == 1 and not a.before and not a.transposed for a in (term.y, term.x))
 
 
 def _per_channel(values: Array, channels: int) -> Array:

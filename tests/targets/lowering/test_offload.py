@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qdq import Qdq
 
 from optc.models.model import Model
-from optc.passes.quantize.integer.ops import Dequantize, Op, Quantize
+from optc.passes.quantize.integer.ops import Dequantize, Layer, Op, Quantize, ToAccumulator
 from optc.targets.lowering.graph import Graph, uses
 from optc.targets.lowering.integer.plan import Integers
 from optc.targets.lowering.offload import Offload, Region, Taken, offload
@@ -21,10 +21,13 @@ WEIGHT = np.ones((4, 4, 1, 1), np.int8)
 
 
 class Taking:
-    """Takes every operation but those of the host and the `left` ones, by their output's number."""
+    """Takes every operation but those of the host and the `left` ones, by their output's number.
 
-    def __init__(self, left: frozenset[int] = frozenset()) -> None:
-        self.left = left
+    Of the `crossing` ones that have sums, these leave; of others, the host has to bring what they make.
+    """
+
+    def __init__(self, left: frozenset[int] = frozenset(), crossing: frozenset[int] = frozenset()) -> None:
+        self.left, self.crossing = left, crossing
 
     def take(self, ops: Sequence[Op], shapes: Any, rounding: Any) -> Taken:
         self.shapes = shapes
@@ -33,7 +36,10 @@ class Taking:
             for n, op in enumerate(ops)
             if isinstance(op, Quantize | Dequantize) or n in self.left
         }
-        return Taken(refused)
+        mine = [op for n, op in enumerate(ops) if n in self.crossing and op.output not in refused]
+        whole = [op for op in mine if not isinstance(getattr(op, "ending", None), ToAccumulator)]
+        sums = {op.output: "it is asked for" for op in whole if isinstance(op, Layer)}
+        return Taken(refused, sums, frozenset(op.output for op in whole if op.output not in sums))
 
     def compile(self, region: Region) -> None:
         raise AssertionError
@@ -105,6 +111,26 @@ def test_a_value_that_the_host_reads_is_an_output() -> None:
     assert set(region.outputs) == {op.output for op in region.ops}
 
 
+def test_sums_that_the_host_ends_separate() -> None:
+    """Of three layers the first gives its sums: the others are behind the host."""
+    net = Qdq()
+    value = net.input((1, 4, 3, 3))
+    for _ in range(3):
+        value = layer(net, value)
+    _, found = offloaded(net.model(value), Taking(crossing=frozenset({1})))
+    assert [len(r.ops) for r in found.regions] == [1, 2]
+    assert [set(r.accumulators) for r in found.regions] == [set(found.regions[0].outputs), set()]
+    assert found.ended == dict.fromkeys(found.regions[0].outputs, "it is asked for")
+
+
+def test_what_the_host_has_to_bring_separates() -> None:
+    net = Qdq()
+    pooled = net.node("MaxPool", [layer(net, net.input((1, 4, 3, 3)))], kernel_shape=[1, 1])
+    _, found = offloaded(net.model(layer(net, net.code(pooled, 0))), Taking(crossing=frozenset({2})))
+    assert [len(r.ops) for r in found.regions] == [2, 1]
+    assert not any(r.accumulators for r in found.regions)
+
+
 def test_free_batch_dimensions() -> None:
     net = Qdq()
     taking = Taking()
@@ -132,13 +158,20 @@ def test_moves_alone_are_no_region() -> None:
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(model=quantized_networks(), left=st.frozensets(st.integers(0, 30), max_size=8))
-def test_regions_can_be_called_in_some_order(model: Model, left: frozenset[int]) -> None:
+@given(
+    model=quantized_networks(),
+    left=st.frozensets(st.integers(0, 30), max_size=8),
+    crossing=st.frozensets(st.integers(0, 30), max_size=8),
+)
+def test_regions_can_be_called_in_some_order(
+    model: Model, left: frozenset[int], crossing: frozenset[int]
+) -> None:
     """Whatever is refused: regions as wholes, operations and nodes of the host can be put in an order."""
     graph = Graph(model)
     plan = Integers(graph, {}).plan(set())
     accumulators = {n for r in plan.ops.values() for n in r.inputs if n not in graph.types}
-    found = offload(graph, [], plan, Taking(left))
+    found = offload(graph, [], plan, Taking(left, crossing))
+    assert not any(n in r.accumulators for r in found.regions for op in r.ops for n in op.inputs)
     inside = {op.output for r in found.regions for op in r.ops}
     assert sum(len(r.ops) for r in found.regions) == len(inside)
     items = [(set(r.inputs), set(r.outputs)) for r in found.regions]

@@ -123,3 +123,39 @@ def test_two_runs_are_the_same(tmp_path: Path) -> None:
     artifact.run(other)
     for name, found in artifact.run(first).items():
         np.testing.assert_array_equal(found, wanted[name])
+
+
+@pytest.mark.parametrize("rounding", ["half_up", "even"])
+@pytest.mark.parametrize("ending", ["float", "free scale", "free bias", "uint8", "shift"])
+def test_endings_on_the_host(ending: str, rounding: str, tmp_path: Path) -> None:
+    """VTA multiplies, the host makes of the sums what the reference does."""
+    net = Qdq(rounding)
+    x = net.input(("N", 20, 6, 6))
+    rng = np.random.default_rng(0)
+    inputs = [x, net.weight(codes(rng, (20, 20, 3, 3), 20), -33 if ending == "shift" else -9)]
+    if ending == "free bias":
+        inputs.append(net.constant(rng.normal(size=20), np.float32))
+    value = net.node("Conv", inputs, pads=[1] * 4)
+    if ending != "float":
+        scale = net.constant({"free scale": 0.7, "uint8": 0.25}.get(ending, 1.0), np.float32)
+        zero = net.constant(3 if ending == "uint8" else 0, np.uint8 if ending == "uint8" else np.int8)
+        value = net.node("DequantizeLinear", [net.node("QuantizeLinear", [value, scale, zero]), scale, zero])
+    artifact = build(net.model(value), tmp_path / "a")
+    (found,) = [p for p in artifact.placement if p.where == "vta" and p.reason]
+    assert found.reason and found.reason.startswith("the host ends it: ")
+    assert_equal(artifact, feeds(artifact.model, batch=2))
+
+
+def test_attention(tmp_path: Path) -> None:
+    """All of it that multiplies is on VTA; softmax is the host's."""
+    net = Qdq()
+    rng = np.random.default_rng(1)
+    x = net.input(("N", 9, 32))
+    query, key, value = (net.code(net.layer("MatMul", x, codes(rng, (32, 24)), -11), 0) for _ in range(3))
+    turned = net.code(net.node("Transpose", [key], perm=[0, 2, 1]), 0)
+    scores = net.node("Softmax", [net.node("MatMul", [query, turned])], axis=-1)
+    mixed = net.code(net.node("MatMul", [net.code(scores, -7), value]), 0)
+    model = net.model(net.layer("MatMul", mixed, codes(rng, (24, 32)), -9))
+    artifact = build(model, tmp_path / "a")
+    assert [p.where for p in artifact.placement if p.op == "MatMul"] == ["vta"] * 6
+    assert_equal(artifact, feeds(model, batch=2))

@@ -19,6 +19,7 @@ from optc.passes.quantize.insert import Inserter
 from optc.passes.quantize.plan import plan_layers
 from optc.passes.quantize.region import Region, find_region
 from optc.passes.quantize.scales import Code, activation_code
+from optc.passes.quantize.splits import slice_splits
 from optc.passes.quantize.statistics import MinMax, Percentile, Statistics
 
 ROUNDING = "optc.rounding"
@@ -36,6 +37,8 @@ class Quantize:
     smallest to its largest value, or holds `percentile` percent of them; `samples`: use only that many
     calibration samples; `rounding`: half to even, or half up, written into the model's metadata;
     `residual=accumulator`: what only feeds an Add stays in the accumulator, without a code of its own.
+
+    A Split of what becomes integer is written as Slices.
 
     Needs opset 13 and calibration samples. BatchNormalization should be folded before (canonicalize). What
     stays float is declined with the reason. Raises `InputError` on bad options and bad calibration data.
@@ -62,6 +65,8 @@ class Quantize:
     def run(self, model: Model, context: Context) -> bool:
         """Quantize `model`; True unless it has nothing (more) to quantize."""
         region = find_region(model, self.residual == "accumulator")
+        if model.opset >= _OLDEST_OPSET and slice_splits(model, region):
+            region = find_region(model, self.residual == "accumulator")
         for node, reason in region.left:
             context.decline(node, reason)
         context.facts.update(_facts(region))

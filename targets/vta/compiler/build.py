@@ -412,20 +412,47 @@ class Builder:
         extent = out.extent(self.config)
         return Vector(op, vector(flat, extent.blocks, self.config.block))
 
-    def _move(self, op: Move) -> None:
+    def _move(self, op: Move) -> Stage | None:
         """Nothing to do where the output's elements are the input's, from some block on."""
-        shapes = self.shapes.get(op.inputs[0]), self.shapes.get(op.output)
-        if None in shapes or not self._plain(op):
+        if op.op == "Slice":
+            return self._slice(op)
+        if not self._plain(op):
             raise Refused(f"{op.op} moves values between lanes")
         matrix = self._like([op.inputs[0], op.output])
         source, out = self.layout(op.inputs[0], matrix), self.layout(op.output, matrix)
         if source.extent(self.config) != out.extent(self.config) or source.sizes[1] != out.sizes[1]:
             raise Refused(f"{op.op} moves values between lanes")
         self.aliases[op.output] = (op.inputs[0], 0)
+        return None
+
+    def _slice(self, op: Move) -> Stage | None:
+        """Whole blocks of channels where they are; else channels, rows and columns are picked."""
+        matrix = self._like([op.inputs[0], op.output])
+        source, out = self.layout(op.inputs[0], matrix), self.layout(op.output, matrix)
+        cuts = sliced(op, source.shape)
+        if isinstance(cuts, str):
+            raise Refused(cuts)
+        if 0 in cuts or out.sizes[0] != source.sizes[0]:
+            raise Refused("it selects samples")
+        c, y, x = (source.along(group, cuts) for group in (1, 2, 3))
+        extent = source.extent(self.config)
+        kept = out.sizes[2:] == source.sizes[2:]
+        if kept and c[1] == 1 and c[0] % self.config.block == 0 and extent.images == 1:
+            self.aliases[op.output] = (op.inputs[0], c[0] // self.config.block * extent.plane)
+            return None
+        chosen = np.eye(source.sizes[1], dtype=np.int8)[c[0] :: c[1]][: out.sizes[1]]
+        index, weights = convolution(chosen[:, :, None, None], 1, self.config.block)
+        axes = [
+            Axis(size, stride=step, before=-first)
+            for size, (first, step) in zip(source.sizes[2:], (y, x), strict=True)
+        ]
+        term = Term(op.inputs[0], extent, axes[0], axes[1], index, weights)
+        steps = (Reset(), Accumulate((term,)), self._write(op.output, out))
+        return Stage(self._label(op), out.extent(self.config), steps)
 
     def _plain(self, op: Move) -> bool:
         """Whether no value changes its place among samples and channels, and there are no others."""
-        shapes = (self.shapes[op.inputs[0]], self.shapes[op.output])
+        shapes = (self._shape(op.inputs[0]), self._shape(op.output))
         return all(len(s) > 1 and s[0] == 1 and s[1] == int(np.prod(s)) for s in shapes)
 
     def places(self, op: Concat) -> list[int] | None:
@@ -519,6 +546,22 @@ _ENDINGS = {
     "Biased": "its bias is no integer of the accumulator's scale",
     "ToFloat": "its result is float",
 }
+
+
+def sliced(op: Move, shape: tuple[int, ...]) -> dict[int, tuple[int, int]] | str:
+    """First index and step of each axis that a Slice cuts, or why that cannot be told."""
+    starts, ends, axes, steps = [*op.parameters, "", ""][:4]
+    values = [op.constants.get(n) for n in (starts, ends, axes, steps)]
+    if any(v is None and name for v, name in zip(values, (starts, ends, axes, steps), strict=True)):
+        return "its bounds are computed at run time"
+    assert values[0] is not None and values[1] is not None
+    count = len(values[0])
+    which = range(count) if values[2] is None else [int(a) % len(shape) for a in values[2]]
+    by = [1] * count if values[3] is None else [int(s) for s in values[3]]
+    if min(by, default=1) < 1:
+        return "it runs backwards"
+    bounds = zip(values[0].tolist(), values[1].tolist(), by, which, strict=True)
+    return {axis: (slice(a, b, s).indices(shape[axis])[0], s) for a, b, s, axis in bounds}
 
 
 def _everywhere(step: Step, blocks: int) -> bool:

@@ -10,7 +10,6 @@ from optc.targets.vta.compiler.tiling import Cuts, Density, Range, Tiling, vecto
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.timing import WORD_BYTES, Timing
 
-
 STORE_CYCLES = 3
 """Of an element of 16 bytes."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +32,13 @@ class Layout:
         """Images, channels, rows, columns."""
         n, c, y, x = (math.prod(self.shape[a] for a in axes) for axes in self.axes)
         return n, c, y, x
+
+    def along(self, group: int, cuts: Mapping[int, tuple[int, int]]) -> tuple[int, int]:
+        """First index and step along images, channels, rows or columns, given those of axes of the tensor."""
+        axes = self.axes[group]
+        if len(axes) == 1:
+            return cuts.get(axes[0], (0, 1))
+        return (0, 0) if any(a in cuts for a in axes) else (0, 1)
 
     def extent(self, config: Config) -> Extent:
         """The size in elements."""

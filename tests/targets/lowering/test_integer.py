@@ -50,7 +50,8 @@ def test_generated_networks(
 
 
 CONSTANTS = """float half = {0.5}, float one = {1}, float two = {2}, float third = {0.3},
- float tiny = {0.001}, float shrinking = {1.1641532182693481e-10}, uint8 z = {3}, uint8 z0 = {0}, int8 zs = {0}, float high = {3},
+ float tiny = {0.001}, float shrinking = {1.1641532182693481e-10},
+ uint8 z = {3}, uint8 z0 = {0}, int8 zs = {0}, float high = {3},
  float[1] bf = {0.75}, int32[1] b = {5}, int8[2,1] w = {2,-3}, int8[1,1,3] wc = {1,2,3},
  int64[2] flat = {-1,1}, int32[2,1] k = {-2,300}, int8[2,1] l = {1,-1}, float top = {250}"""
 

@@ -51,7 +51,12 @@ def _convolution(node: gs.Node, around: Surroundings) -> Unit | str:
     bias = _optional(node, 2)
     if reason is None and bias is not None and not around.fixed(bias):
         reason = "its bias is not a float32 constant"
-    return reason or Unit([node], [node.inputs[0]], node.inputs[1], bias, 0, seed=True)
+    axis = 0
+    if node.op == "ConvTranspose":
+        axis = 1
+        if reason is None and node.attrs.get("group", 1) != 1:
+            reason = "it is grouped, so that its weight has no axis of output channels"
+    return reason or Unit([node], [node.inputs[0]], node.inputs[1], bias, axis, seed=True)
 
 
 def _gemm(node: gs.Node, around: Surroundings) -> Unit | str:
@@ -131,6 +136,7 @@ _CONSTANT_OPERAND = "one of its operands is a constant"
 
 _OPS: dict[str, Callable[[gs.Node, Surroundings], Unit | str]] = {
     "Conv": _convolution,
+    "ConvTranspose": _convolution,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Add": _sum,
@@ -153,5 +159,4 @@ _OPS: dict[str, Callable[[gs.Node, Surroundings], Unit | str]] = {
 
 REASONS = {
     "BatchNormalization": "it is not folded into a layer; run canonicalize first",
-    "ConvTranspose": "ONNX Runtime has no integer ConvTranspose",
 }

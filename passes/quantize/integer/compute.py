@@ -13,7 +13,7 @@ from optc.passes.quantize import reference
 from optc.passes.quantize.integer import ops
 from optc.passes.quantize.integer.moves import moved
 from optc.passes.quantize.integer.ops import Clamped, Op
-from optc.passes.quantize.integer.windows import counts, slid
+from optc.passes.quantize.integer.windows import counts, plain, slid, spread
 from optc.passes.quantize.layers import INT32_MAX
 from optc.passes.quantize.reference import Rounding
 
@@ -47,22 +47,23 @@ def _layer(op: ops.Layer, values: Mapping[str, Array], rounding: Rounding) -> Ar
 
 def _convolved(op: ops.Layer, x: Array, weight: Array) -> Array:
     """The convolution of `x` [n, g * ci, ...] by `weight` [g * co, ci, ...], sample by sample."""
-    assert op.window is not None
+    if not len(x):
+        return _convolved(op, np.zeros((1, *x.shape[1:]), x.dtype), weight)[:0]
+    window = op.window
+    assert window is not None
+    if window.transposed:
+        x, weight = spread(x, window, 0), np.flip(weight, tuple(range(2, weight.ndim)))
+        window = plain(window)
     kernels = weight.reshape(op.group, weight.shape[0] // op.group, -1)
     results: list[Array] = []
     for sample in x:
-        view = slid(sample[None], op.window, 0)[0]
-        rank = len(op.window.kernel)
+        view = slid(sample[None], window, 0)[0]
+        rank = len(window.kernel)
         size = view.shape[1 : 1 + rank]
         columns = view.transpose(0, *range(1 + rank, 1 + 2 * rank), *range(1, 1 + rank))
         columns = columns.reshape(op.group, kernels.shape[2], -1)
         results.append(np.matmul(kernels, columns).reshape(weight.shape[0], *size))
-    return np.stack(results) if results else _empty(op, x, weight)
-
-
-def _empty(op: ops.Layer, x: Array, weight: Array) -> Array:
-    """The result for a batch of 0."""
-    return _convolved(op, np.zeros((1, *x.shape[1:]), x.dtype), weight)[:0]
+    return np.stack(results)
 
 
 def _product(op: ops.Product, values: Mapping[str, Array], rounding: Rounding) -> Array:

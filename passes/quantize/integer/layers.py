@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from optc.passes.quantize.integer.facts import Facts, Operand
 from optc.passes.quantize.integer.ops import Ending, Layer, Window
 from optc.passes.quantize.integer.weights import Bias, Weight, read_bias, read_weight
+from optc.passes.quantize.integer.windows import output_size
 from optc.passes.quantize.layers import INT32_MAX
 from optc.passes.quantize.scales import Code
 
@@ -82,8 +83,8 @@ def read_layer(node: gs.Node, facts: Facts) -> Core | str | None:
 
 def _channel_axis(node: gs.Node, facts: Facts) -> int:
     """The axis of the weight's output channels; negative where it is a vector."""
-    if node.op == "Conv":
-        return 0
+    if node.op in _CONVOLUTIONS:
+        return _CONVOLUTIONS.index(node.op)
     if node.op == "Gemm":
         return 0 if node.attrs.get("transB", 0) else 1
     source = node.inputs[1]
@@ -94,9 +95,33 @@ def _channel_axis(node: gs.Node, facts: Facts) -> int:
     return values.ndim - 1 if values.ndim > 1 else -1
 
 
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""Each with its weight's axis of output channels at its place here."""
+
+
+def _values(node: gs.Node, weight: Weight) -> Array | str:
+    """The weight as a Layer holds it."""
+    values = weight.values
+    if node.op == "Gemm" and node.attrs.get("transB", 0):
+        return np.asarray(values.T)
+    if node.op != "ConvTranspose":
+        return values
+    group = int(node.attrs.get("group", 1))
+    if group > 1 and weight.scale.size > 1:
+        return "it is grouped, and its weight has a scale for each channel of a group"
+    parts = values.reshape(group, -1, *values.shape[1:]).swapaxes(1, 2)
+    return parts.reshape(-1, *parts.shape[2:])
+
+
 def _core(node: gs.Node, operand: Operand, weight: Weight, facts: Facts) -> Core | str:
-    values = weight.values.T if node.op == "Gemm" and node.attrs.get("transB", 0) else weight.values
-    channels = values.shape[0] if node.op == "Conv" else values.shape[-1]
+    values = _values(node, weight)
+    if isinstance(values, str):
+        return values
+    convolution = node.op in _CONVOLUTIONS
+    window = _window(node, values) if convolution else None
+    if isinstance(window, str):
+        return window
+    channels = values.shape[0] if convolution else values.shape[-1]
     product = np.asarray(np.float32(operand.code.scale) * weight.scale, np.float32)
     nodes, read = [node], [operand.node, *weight.nodes]
     bias = _bias(node, product, channels, facts)
@@ -112,10 +137,10 @@ def _core(node: gs.Node, operand: Operand, weight: Weight, facts: Facts) -> Core
             nodes.append(add)
     if bias is not None:
         read += bias.nodes
-    bound = _bound(values, node.op == "Conv", operand.code, bias)
+    bound = _bound(values, convolution, operand.code, bias)
     if bound > INT32_MAX:
         return "its accumulator could overflow int32"
-    tall = [-1] + [1] * (values.ndim - 2) if node.op == "Conv" else [-1]
+    tall = [-1] + [1] * (values.ndim - 2) if convolution else [-1]
     return Core(
         nodes,
         read,
@@ -123,7 +148,7 @@ def _core(node: gs.Node, operand: Operand, weight: Weight, facts: Facts) -> Core
         np.ascontiguousarray(values),
         product.reshape(tall) if product.ndim else product,
         None if bias is None else bias.values.reshape(tall),
-        _window(node, values) if node.op == "Conv" else None,
+        window,
         int(node.attrs.get("group", 1)),
         bound,
     )
@@ -173,8 +198,32 @@ def _bound(weight: Array, convolution: bool, code: Code, bias: Bias | None) -> i
     return int(sums.max(initial=0))
 
 
-def _window(node: gs.Node, weight: Array) -> Window:
-    return read_window(node, tuple(weight.shape[2:]))
+def _window(node: gs.Node, weight: Array) -> Window | str:
+    window = read_window(node, tuple(weight.shape[2:]))
+    return window if node.op == "Conv" else _transposed(node, window)
+
+
+def _transposed(node: gs.Node, window: Window) -> Window | str:
+    """The window of a ConvTranspose, its pads computed where the output's size is given instead."""
+    rank = len(window.kernel)
+    extra = tuple(int(v) for v in node.attrs.get("output_padding", [0] * rank))
+    window = replace(window, transposed=True, extra=extra, auto_pad="NOTSET")
+    auto, wanted = str(node.attrs.get("auto_pad", "NOTSET")), node.attrs.get("output_shape")
+    if auto not in ("SAME_UPPER", "SAME_LOWER") and wanted is None:
+        return window
+    natural = output_size(replace(window, pads=(0,) * 2 * rank), [1] * rank)
+    if wanted is None:
+        total = [n - stride for n, stride in zip(natural, window.strides, strict=True)]
+    else:
+        sizes = (node.inputs[0].shape or [])[2:]
+        if len(sizes) != rank or not all(isinstance(s, int) for s in sizes):
+            return "its output_shape needs an input of fixed size"
+        grown = (n + (s - 1) * d for n, s, d in zip(natural, sizes, window.strides, strict=True))
+        total = [n - int(w) for n, w in zip(grown, wanted[-rank:], strict=True)]
+    if min(total) < 0:
+        return "its output is larger than what its kernel reaches"
+    small, large = [t // 2 for t in total], [t - t // 2 for t in total]
+    return replace(window, pads=(*small, *large) if auto == "SAME_UPPER" else (*large, *small))
 
 
 def read_window(node: gs.Node, kernel: tuple[int, ...]) -> Window:

@@ -108,6 +108,9 @@ class Window:
 
     `auto_pad` SAME_UPPER or SAME_LOWER: the pads follow from the input's size at run time (`windows.padding`
     gives them); otherwise NOTSET, VALID being pads of 0. `ceil_mode`: of pooling (`windows.output_size`).
+
+    `transposed`: of a ConvTranspose: input i reaches the outputs `i * stride + k * dilation - pad`; `extra`:
+    positions that its output has beyond those, its output_padding.
     """
 
     kernel: tuple[int, ...]
@@ -116,15 +119,18 @@ class Window:
     pads: tuple[int, ...]
     auto_pad: Literal["NOTSET", "SAME_UPPER", "SAME_LOWER"] = "NOTSET"
     ceil_mode: bool = False
+    transposed: bool = False
+    extra: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Layer(Op):
     """A layer with weights: `acc = sum((q_x - z_x) * weight) + bias`, exact in int32, then its ending.
 
-    A convolution where `window` is given: input [n, group * ci, ...], `weight` int8 [co, ci, *kernel];
-    padding holds the zero point. Otherwise a MatMul (a Gemm too): `weight` int8 [..., k, c], as in numpy.
-    `bias`: int32, broadcastable, or None. `bound`: no |acc| is larger, partial sums neither.
+    A convolution, maybe transposed, where `window` is given: input [n, group * ci, ...], `weight` int8
+    [co, ci, *kernel]; padding holds the zero point. Otherwise a MatMul (a Gemm too): `weight` int8
+    [..., k, c], as in numpy. `bias`: int32, broadcastable, or None. `bound`: no |acc| is larger, partial sums
+    neither.
     """
 
     code: Code

@@ -27,7 +27,7 @@ from optc.passes.quantize.quantize import ROUNDING
 from optc.passes.quantize.reference import Rounding
 from optc.passes.quantize.region import computes_floats
 
-_LAYERS = ("Conv", "Gemm", "MatMul")
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 _READERS: dict[str, Callable[[gs.Node, Facts], Found | str]] = {
     "MatMul": read_product,

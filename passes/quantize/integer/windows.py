@@ -29,6 +29,9 @@ def padding(window: Window, sizes: Sequence[int]) -> Pairs:
 
 def output_size(window: Window, sizes: Sequence[int]) -> tuple[int, ...]:
     """The output's spatial sizes. With `ceil_mode`, a last window may overhang, but starts in the input."""
+    if window.transposed:
+        ends = zip(sizes, window.strides, reaches(window), padding(window, sizes), window.extra, strict=True)
+        return tuple((size - 1) * s + reach - sum(pads) + more for size, s, reach, pads, more in ends)
     found: list[int] = []
     steps = zip(sizes, padding(window, sizes), reaches(window), window.strides, strict=True)
     for size, (before, after), reach, stride in steps:
@@ -71,6 +74,40 @@ def slid(x: Array, window: Window, fill: int) -> Array:
     every = tuple(slice(0, (c - 1) * s + 1, s) for c, s in zip(out, window.strides, strict=True))
     within = tuple(slice(None, None, d) for d in window.dilations)
     return np.asarray(views[(slice(None), slice(None), *every, *within)])
+
+
+def spread(x: Array, window: Window, fill: int) -> Array:
+    """The input [n, c, *spatial] of a transposed window, such that `plain` of it reads the same.
+
+    Between the values stand `stride - 1` times `fill`, around them what `plain` has to find.
+    """
+    shape = [
+        *x.shape[:2],
+        *(n + r - 1 for n, r in zip(output_size(window, x.shape[2:]), reaches(window), strict=True)),
+    ]
+    result = np.full(shape, fill, x.dtype)
+    source: list[slice] = [slice(None)] * 2
+    target: list[slice] = [slice(None)] * 2
+    for size, room, stride, before in zip(x.shape[2:], shape[2:], window.strides, leads(window), strict=True):
+        first = max(0, -(before // stride))
+        last = min(size, -((before - room) // stride))
+        source.append(slice(first, max(first, last)))
+        target.append(slice(before + first * stride, max(0, before + (last - 1) * stride + 1), stride))
+    if all(s.stop > s.start for s in source[2:]):
+        result[tuple(target)] = x[tuple(source)]
+    return result
+
+
+def leads(window: Window) -> list[int]:
+    """Where the first value stands in what `spread` makes, for each axis; negative: it is cut off."""
+    befores = window.pads[: len(window.kernel)]
+    return [reach - 1 - before for reach, before in zip(reaches(window), befores, strict=True)]
+
+
+def plain(window: Window) -> Window:
+    """The window by which a convolution of `spread` with the kernel turned around is the transposed one."""
+    rank = len(window.kernel)
+    return Window(window.kernel, (1,) * rank, window.dilations, (0,) * 2 * rank)
 
 
 def reaches(window: Window) -> tuple[int, ...]:

@@ -10,10 +10,20 @@ from numpy.typing import NDArray
 from tvm import te
 
 from optc.passes.quantize.integer.ops import Ending, Layer, Product, ToAccumulator
+from optc.passes.quantize.integer.windows import plain
 from optc.passes.quantize.layers import INT32_MAX
 from optc.passes.quantize.reference import Rounding
 from optc.targets.lowering.integer.endings import ended, ending_constants
-from optc.targets.lowering.integer.tensors import at, broadcast, constants, is_one, padded, spatial, under
+from optc.targets.lowering.integer.tensors import (
+    at,
+    broadcast,
+    constants,
+    is_one,
+    padded,
+    spatial,
+    spread_input,
+    under,
+)
 
 Array = NDArray[Any]
 
@@ -26,7 +36,9 @@ def emit_layer(builder: Any, op: Layer, x: Any, rounding: Rounding) -> Any:
     """A convolution, or a MatMul with weights, and its ending."""
     inside, bias = folded_zero_point(op)
     last = op.window is not None and op.group == 1 and op.weight.shape[0] >= _LANES
-    weight = np.moveaxis(op.weight, 0, -1) if last else op.weight
+    turned = op.window is not None and op.window.transposed
+    weight = np.flip(op.weight, tuple(range(2, op.weight.ndim))) if turned else op.weight
+    weight = np.moveaxis(weight, 0, -1) if last else weight
     given = constants(weight=weight, bias=bias) | ending_constants(op.ending)
 
     def layer(x: Any, given: dict[str, Any]) -> Any:
@@ -90,7 +102,10 @@ def _accumulators(op: Layer, x: Any, weight: Any, zero: int, last: bool) -> Any:
     window = op.window
     if window is None:
         return _matmul(x, weight, (zero, 0))
-    source = padded(x, window, op.code.zero_point)
+    if window.transposed:
+        source, window = spread_input(x, window, op.code.zero_point), plain(window)
+    else:
+        source = padded(x, window, op.code.zero_point)
     outputs, inputs, *kernel = (int(d) for d in op.weight.shape)
     channel = te.reduce_axis((0, inputs), "ci")
     offsets = [te.reduce_axis((0, k), f"k{i}") for i, k in enumerate(kernel)]
@@ -102,7 +117,7 @@ def _accumulators(op: Layer, x: Any, weight: Any, zero: int, last: bool) -> Any:
         products = (code.astype("int32") - zero) * factor.astype("int32")
         return te.sum(products, axis=[channel, *offsets])
 
-    sizes = spatial(x, window)
+    sizes = spatial(x, op.window or window)
     if last:
         shape = [x.shape[0], *sizes, outputs]
         return te.compute(shape, lambda n, *at: product(n, at[-1], at[:-1]), name="acc")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tvm import relax, te, tirx
 
 from optc.passes.quantize.integer.ops import Window
-from optc.passes.quantize.integer.windows import output_size, padding, reaches
+from optc.passes.quantize.integer.windows import leads, output_size, padding, reaches
 
 Array = NDArray[Any]
 
@@ -49,6 +49,11 @@ def spatial(x: Any, window: Window) -> list[Any]:
     if all(isinstance(s, tirx.IntImm) for s in sizes):
         return list(output_size(window, [int(s) for s in sizes]))
     axes = zip(sizes, padding(window, ()), reaches(window), window.strides, strict=True)
+    if window.transposed:
+        return [
+            (size - 1) * stride + (reach - sum(pads) + more)
+            for (size, pads, reach, stride), more in zip(axes, window.extra, strict=True)
+        ]
     return [tirx.floordiv(size + sum(pads) - reach, stride) + 1 for size, pads, reach, stride in axes]
 
 
@@ -66,6 +71,22 @@ def padded(x: Any, window: Window, fill: int) -> Any:
         return tirx.if_then_else(tirx.all(*inside), x[(*index[:2], *inner)], tirx.const(fill, x.dtype))
 
     return te.compute(shape, element, name="pad")
+
+
+def spread_input(x: Any, window: Window, fill: int) -> Any:
+    """As `windows.spread`, of a Relax tensor."""
+    sizes = list(x.shape[2:])
+    room = [n + r - 1 for n, r in zip(spatial(x, window), reaches(window), strict=True)]
+
+    def element(*index: Any) -> Any:
+        places = [i - lead for i, lead in zip(index[2:], leads(window), strict=True)]
+        inside: list[Any] = []
+        for place, size, stride in zip(places, sizes, window.strides, strict=True):
+            inside += [place >= 0, place < size * stride, tirx.floormod(place, stride) == 0]
+        inner = [tirx.floordiv(p, stride) for p, stride in zip(places, window.strides, strict=True)]
+        return tirx.if_then_else(tirx.all(*inside), x[(*index[:2], *inner)], tirx.const(fill, x.dtype))
+
+    return te.compute([*x.shape[:2], *room], element, name="spread")
 
 
 def _widths(x: Any, window: Window) -> list[tuple[int, int]]:

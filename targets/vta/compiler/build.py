@@ -180,6 +180,8 @@ class Builder:
 
     def _macs(self, op: Layer) -> int:
         """Multiply-accumulates of a layer."""
+        if op.window is not None and op.window.transposed:
+            return math.prod(self.shapes[op.inputs[0]]) * int(op.weight[:, 0].size // op.group)
         places = int(np.prod(self.shapes[op.output])) // int(op.weight.shape[0 if op.window else -1])
         return places * int(op.weight.size)
 
@@ -199,7 +201,8 @@ class Builder:
         else:
             weight = op.weight if op.weight.ndim == 4 else op.weight[:, :, None]
             axes = self._axes(op.window, op.inputs[0])
-            if op.inputs[0] in self.hosted and op.group == 1 and len(op.window.kernel) == 2:
+            plain = op.group == 1 and len(op.window.kernel) == 2 and not op.window.transposed
+            if op.inputs[0] in self.hosted and plain:
                 found = fold(weight, op.window, source.shape, block)
                 if found is not None:
                     return self._folded(op.inputs[0], *found)
@@ -222,7 +225,7 @@ class Builder:
         sizes = self.shapes[name][2:]
         pads = padding(window, sizes)
         axes = [
-            Axis(size, kernel, stride, dilation, before)
+            Axis(size, kernel, stride, dilation, before, window.transposed)
             for size, kernel, stride, dilation, (before, _) in zip(
                 sizes, window.kernel, window.strides, window.dilations, pads, strict=True
             )

@@ -178,8 +178,8 @@ def test_shape_arithmetic_is_left_alone() -> None:
             "Conv: its bias is not a float32 constant",
         ),
         (
-            f"(float[N,4,8,8] x) => (float[N,4,8,8] y) <{W}> {{ y = ConvTranspose (x, w) }}",
-            "ConvTranspose: ONNX Runtime has no integer ConvTranspose",
+            f"(float[N,4,8,8] x) => (float[N,8,8,8] y) <{W}> {{ y = ConvTranspose <group=2> (x, w) }}",
+            "ConvTranspose: it is grouped, so that its weight has no axis of output channels",
         ),
         (
             f"(float[N,4] x) => (float[N,4] y) <{M}> {{ y = Gemm <alpha=2.0> (x, m) }}",

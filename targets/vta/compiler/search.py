@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optc.models.errors import InputError
+from optc.targets.vta.compiler import kept
 from optc.targets.vta.compiler.driver import drive
 from optc.targets.vta.compiler.emit import StageEmitter
 from optc.targets.vta.compiler.estimate import Estimator
@@ -48,20 +49,32 @@ TRIED = 10
 """Tilings that the timing model looks at, the best by estimate first."""
 
 
-_FOUND: dict[tuple[bytes, Machine], tuple[Tiling, int]] = {}
+class _Memory:
+    """What was found in this process; `disk`: whether it is kept there, and looked for."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[bytes, Machine], tuple[Tiling, int]] = {}
+        self.disk = True
+
+
+_MEMORY = _Memory()
 
 
 def best_tiling(stage: Stage, machine: Machine) -> tuple[Tiling, int]:
     """The tiling with the fewest cycles, and how many; stages that differ in values only share it."""
     key = (signature(stage), machine)
-    if key not in _FOUND:
-        _FOUND[key] = _search(stage, machine)
-    return _FOUND[key]
+    if key not in _MEMORY.found:
+        kept_one = kept.load(*key) if _MEMORY.disk else None
+        _MEMORY.found[key] = kept_one or _search(stage, machine)
+        if kept_one is None and _MEMORY.disk:
+            kept.save(*key, _MEMORY.found[key])
+    return _MEMORY.found[key]
 
 
-def forget() -> None:
-    """Search anew from now on."""
-    _FOUND.clear()
+def forget(disk: bool = True) -> None:
+    """Search anew from now on, and leave the disk alone; without `disk`, only this process forgets."""
+    _MEMORY.found.clear()
+    _MEMORY.disk = not disk
 
 
 def signature(stage: Stage) -> bytes:

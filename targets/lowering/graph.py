@@ -15,6 +15,7 @@ from optc.models import storage
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.targets.feeds import shape_of
+from optc.targets.lowering.ceil_mode import restate
 
 Dims = tuple[int | str | None, ...]
 
@@ -81,9 +82,20 @@ class Graph:
         self.inputs = [i.name for i in proto.graph.input if i.name not in self.constants]
         self.outputs = [o.name for o in proto.graph.output]
         _name_free_dims(proto.graph)
-        self.infos = _infer(proto)
-        self.types = {name: t for name, info in self.infos.items() if (t := _type(info)) is not None}
+        self._infer()
+        while restate(proto.graph, self._sizes):
+            self._infer()
         self.symbols = frozenset(d for i in self.inputs for d in self._dims(i) if isinstance(d, str))
+
+    def _infer(self) -> None:
+        self.infos = _infer(self.proto)
+        self.types = {name: t for name, info in self.infos.items() if (t := _type(info)) is not None}
+
+    def _sizes(self, name: str) -> tuple[int, ...] | None:
+        """The sizes behind batch and channels, where all are fixed."""
+        dims = self._dims(name)[2:]
+        fixed = tuple(d for d in dims if isinstance(d, int))
+        return fixed if dims and len(fixed) == len(dims) else None
 
     def _dims(self, name: str) -> Dims:
         return self.types[name].dims if name in self.types else ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +12,6 @@ from qdq import Qdq, codes, feeds
 from regions_of import PAIRS, SMALL, TINY, assert_equal, assert_offloaded, compiled
 
 from optc.models.model import Model
-from optc.passes.quantize.integer.execute import Reference
 
 MACHINES = pytest.mark.parametrize("config", [None, SMALL, PAIRS], ids=["default", "small", "pairs"])
 
@@ -76,8 +74,6 @@ def test_drawn_max_pools(data: Any, config: Any) -> None:
         strides=[data.draw(st.integers(1, 4)) for _ in range(2)],
         ceil_mode=data.draw(st.integers(0, 1)),
     )
-    inferred = model.view.outputs[0].shape
-    hypothesis.assume(list(Reference(model).run(feeds(model)).values())[0].shape == tuple(inferred))
     assert_offloaded(model, feeds(model), config)
 
 

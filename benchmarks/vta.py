@@ -59,6 +59,7 @@ from optc.targets.vta.isa import Load, Store, decode
 from optc.targets.vta.program import Image
 from optc.targets.vta.sim import Fsim
 from optc.targets.vta.timing import PYNQ, simulate
+from optc.targets.vta.vta import Vta
 
 MACHINE = Machine(Config(), PYNQ, 2048)
 SEED = 0
@@ -93,6 +94,9 @@ SHARES = {
 SHAPES = {"minilm": tuple(f"{n}=1,128" for n in ("input_ids", "attention_mask", "token_type_ids"))}
 ZEROED = "half of the blocks zero"
 ZEROS_BAR = 0.6
+ACCURACY = ("fashion-resnet", "squeezenet1.1", "efficientnet-lite0")
+ACCURACY_BAR = 0.01
+"""Top-1 that fashion-resnet may lose."""
 COMPILE_BARS = {"resnet18-v1": 10.0, "fashion-resnet": 5.0}
 
 
@@ -321,6 +325,41 @@ def compile_time(name: str) -> dict[str, Any]:
     } | {"seconds": round(ours, 1), "tvm_seconds": round(theirs, 1)}
 
 
+def accuracy(name: str) -> dict[str, Any]:
+    """Top-1 on the labelled images of the zoo, and their mirror images: on the simulator and in float."""
+    source = open_source(f"zoo:{name}")
+    samples = source.evaluation
+    if samples is None:
+        raise MissingError(f"zoo:{name} has no labelled images")
+    labels = samples.labels
+    floats, model = Session(source.model), quantized(name, SETTINGS["default"])
+    right = {"float": 0, "vta": 0}
+    agreeing = seen = 0
+    with tempfile.TemporaryDirectory() as folder:
+        runner = Vta().build(model, Path(folder)).runner()
+        for batch in samples.batches(list(floats.inputs), 20):
+            for flipped in (False, True):
+                feeds = {n: np.ascontiguousarray(a[..., ::-1]) if flipped else a for n, a in batch.items()}
+                top = {
+                    where: np.argmax(next(iter(run(feeds).values())), axis=-1).reshape(-1)
+                    for where, run in (("float", floats.run), ("vta", runner.run))
+                }
+                agreeing += int((top["float"] == top["vta"]).sum())
+                if not flipped:
+                    mine = labels[seen : seen + len(top["vta"])]
+                    right = {k: v + int((top[k] == mine).sum()) for k, v in right.items()}
+            seen += len(top["vta"])
+    return {
+        "network": name,
+        "setting": "default",
+        "part": "accuracy",
+        "images": seen,
+        "top1": round(right["vta"] / seen, 4),
+        "float_top1": round(right["float"] / seen, 4),
+        "agreement": round(agreeing / (2 * seen), 4),
+    }
+
+
 def wanted(names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Network, setting and part of every row."""
     for name in names:
@@ -330,6 +369,8 @@ def wanted(names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
             yield name, "default", "whole"
         if name == "resnet18-v1":
             yield name, ZEROED, "whole"
+        if name in ACCURACY:
+            yield name, "default", "accuracy"
         if name in COMPILE_BARS:
             yield name, "default", "compile time"
 
@@ -339,6 +380,8 @@ def measure(name: str, setting: str, part: str) -> dict[str, Any]:
     try:
         if part == "compile time":
             return compile_time(name)
+        if part == "accuracy":
+            return accuracy(name)
         net = network(name, SETTINGS.get(setting, SETTINGS["default"]), setting == ZEROED)
         return row(name, setting, part, net, net.counted() if part == "counted" else None)
     except (OptcError, MissingError, ValueError) as error:
@@ -356,6 +399,10 @@ def show(found: Mapping[str, Any]) -> None:
         "ratio",
         "share_of_macs",
         "utilisation",
+        "images",
+        "top1",
+        "float_top1",
+        "agreement",
         "equal",
         "seconds",
         "failed",
@@ -381,6 +428,10 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
     whole, zeroed = (find.get(("resnet18-v1", s, "whole")) for s in ("default", ZEROED))
     if whole and zeroed:
         held[f"zeros: at most {ZEROS_BAR}"] = zeroed["cycles"] <= ZEROS_BAR * whole["cycles"]
+    found = find.get(("fashion-resnet", "default", "accuracy"))
+    if found is not None and "failed" not in found:
+        lost = found["float_top1"] - found["top1"]
+        held["fashion-resnet: within 1 point of float"] = lost <= ACCURACY_BAR
     for name, most in COMPILE_BARS.items():
         found = find.get((name, "default", "compile time"), {}).get("ratio")
         if found is not None:

@@ -33,6 +33,7 @@ PASSES = {
     "move-preactivation": "optc.passes.preactivation.move:MovePreactivation",
     "prune": "optc.passes.prune.prune:Prune",
     "quantize": "optc.passes.quantize.quantize:Quantize",
+    "requantize": "optc.passes.quantize.requantize:Requantize",
 }
 """Pass name: module and class."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Lossy
 from optc.passes.quantize.calibrate import observe
-from optc.passes.quantize.groups import code_ranges, sources
+from optc.passes.quantize.groups import Range, code_ranges, sources
 from optc.passes.quantize.insert import Inserter
 from optc.passes.quantize.plan import plan_layers
 from optc.passes.quantize.region import Region, find_region
@@ -64,6 +64,10 @@ class Quantize:
 
     def run(self, model: Model, context: Context) -> bool:
         """Quantize `model`; True unless it has nothing (more) to quantize."""
+        return self.with_ranges(model, context, {})
+
+    def with_ranges(self, model: Model, context: Context, known: Mapping[str, Range]) -> bool:
+        """As `run`; calibration has to tell only the ranges of values that are not `known`, by name."""
         region = find_region(model, self.residual == "accumulator")
         if model.opset >= _OLDEST_OPSET and slice_splits(model, region):
             region = find_region(model, self.residual == "accumulator")
@@ -73,7 +77,7 @@ class Quantize:
         if not region.units:
             return False
         self._check(model)
-        codes = self._codes(model, region, context)
+        codes = self._codes(model, region, context, known)
         layers = plan_layers(region, codes, self.per_channel, self.scales == "pow2")
         inserter = Inserter(model.graph, region)
         for unit in region.units:
@@ -99,12 +103,16 @@ class Quantize:
                 f"the model's integers are rounded '{old}' already; use quantize{{rounding={old}}}"
             )
 
-    def _codes(self, model: Model, region: Region, context: Context) -> dict[int, Code]:
+    def _codes(
+        self, model: Model, region: Region, context: Context, known: Mapping[str, Range]
+    ) -> dict[int, Code]:
         """The code of each coded value, by its id()."""
-        watched = sources(region)
-        seen = observe(model, watched, context, self._statistics(), self.samples)
+        watched = [t for t in sources(region) if t.name not in known]
+        seen = observe(model, watched, context, self._statistics(), self.samples) if watched else {}
+        found = {id(t): known[t.name] for t in sources(region) if t.name in known}
+        found |= {id(t): seen[t.name].range() for t in watched}
         dtype = np.dtype(self.activations)
-        ranges = code_ranges(region, {id(t): seen[t.name].range() for t in watched}, dtype == np.uint8)
+        ranges = code_ranges(region, found, dtype == np.uint8)
         return {key: activation_code(*ranges[key], dtype, self.scales == "pow2") for key in ranges}
 
     def _statistics(self) -> Callable[[], Statistics]:

@@ -74,6 +74,9 @@ _LARGEST_FACTOR = 127 * 128
 """Of a mean: two digits that are weights."""
 
 
+_REQUANTIZE = "(the pass 'requantize' approximates it)"
+
+
 class Refused(Exception):
     """VTA does not take an operation; the text says why."""
 
@@ -234,9 +237,11 @@ class Builder:
 
     def _check_code(self, code: Code, name: str) -> None:
         if code.dtype != np.int8:
-            raise Refused(f"'{name}' has codes of {code.dtype}; VTA multiplies int8")
+            raise Refused(f"'{name}' has codes of {code.dtype}; VTA multiplies int8 {_REQUANTIZE}")
         if code.zero_point:
-            raise Refused(f"'{name}' has the zero point {code.zero_point}; on VTA it has to be 0")
+            raise Refused(
+                f"'{name}' has the zero point {code.zero_point}; on VTA it has to be 0 {_REQUANTIZE}"
+            )
 
     def _bias(self, op: Layer, out: Layout) -> Array:
         """int64, one a channel of the output."""
@@ -276,7 +281,7 @@ class Builder:
         target = exponents(np.asarray(op.target.code.scale))
         known = [s for s in scales if s is not None]
         if target is None or len(known) < len(scales):
-            raise Refused("its scales are not powers of two")
+            raise Refused(f"its scales are not powers of two {_REQUANTIZE}")
         finest = np.asarray(np.minimum.reduce(np.broadcast_arrays(*known)))
         channels = out.sizes[1]
         lefts = [_per_channel(e - finest, channels) for e in known]
@@ -364,7 +369,7 @@ class Builder:
             count = int(n.reshape(-1)[0])
         bits = exponents(np.asarray(np.float64(op.target.code.scale) / np.float64(op.code.scale)))
         if bits is None:
-            raise Refused("its scales are not powers of two")
+            raise Refused(f"its scales are not powers of two {_REQUANTIZE}")
         taps = y.kernel * x.kernel
         factor, shift, add = _mean(count, taps, int(bits), op.target, self.rounding)
         extent = source.extent(self.config)
@@ -545,7 +550,7 @@ class Builder:
 
 
 _ENDINGS = {
-    "Scaled": "its scales are not powers of two",
+    "Scaled": f"its scales are not powers of two {_REQUANTIZE}",
     "Biased": "its bias is no integer of the accumulator's scale",
     "ToFloat": "its result is float",
 }

@@ -82,7 +82,7 @@ def test_a_sum_that_the_host_adds() -> None:
     assert_equal(found, feeds(model))
     assert found.ops == {"Layer"}
     assert "its sum is the host's" in found.taken.ended.values()
-    assert "its scales are not powers of two" in found.taken.reasons.values()
+    assert any("not powers of two" in r for r in found.taken.reasons.values())
 
 
 def test_a_float_result_on_the_way_separates() -> None:

@@ -94,8 +94,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise InputError(f"{path}: not a .npz file")
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise InputError(f"{path}: cannot read it as .npz: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a VTA program (.npz)") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise InputError(f"{path}: is no .npz of numbers; give a VTA program (docs/vta.md)") from error
     except Exception as error:  # zlib and numpy raise various errors for damaged members
         raise InputError(f"{path}: damaged .npz: {type(error).__name__}: {error}") from error
 

@@ -91,7 +91,19 @@ SHARES = {
     **dict.fromkeys([*PUBLISHED, "squeezenet1.1", "fashion-resnet", "minilm"], 0.99),
     **dict.fromkeys(["mobilenet-v2", "efficientnet-lite0"], 0.97),
 }
-SHAPES = {"minilm": tuple(f"{n}=1,128" for n in ("input_ids", "attention_mask", "token_type_ids"))}
+OTHERS = (
+    "resnet50-v1",
+    "inception",
+    "unet",
+    "bert-encoder",
+    "gpt-decoder",
+    "mnist-cntk",
+    "mnist-tf",
+    "season",
+)
+"""The rest of the zoo that has layers to quantize, to be equal to the reference."""
+_TOKENS = tuple(f"{n}=1,128" for n in ("input_ids", "attention_mask", "token_type_ids"))
+SHAPES = {"minilm": _TOKENS, "bert-encoder": _TOKENS, "gpt-decoder": ("input_ids=1,128",)}
 ZEROED = "half of the blocks zero"
 ZEROS_BAR = 0.6
 ACCURACY = ("fashion-resnet", "squeezenet1.1", "efficientnet-lite0")
@@ -278,6 +290,8 @@ def row(name: str, setting: str, part: str, net: Network, ops: Sequence[Op] | No
     cycles, table = sum(c for c, _ in timed), [r for _, rows in timed for r in rows]
     stages = [stage for _, program in programs for stage in program.stages]
     macs = sum(stage.macs for stage in stages)
+    if not programs:
+        raise MissingError(f"VTA takes nothing of {name}: {sorted({*net.taken.reasons.values()})}")
     found = {
         "network": name,
         "setting": setting,
@@ -365,7 +379,7 @@ def wanted(names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     for name in names:
         if name in PUBLISHED:
             yield from ((name, setting, "counted") for setting in SETTINGS)
-        if name in WHOLE:
+        if name in WHOLE + OTHERS:
             yield name, "default", "whole"
         if name == "resnet18-v1":
             yield name, ZEROED, "whole"
@@ -448,7 +462,7 @@ def main() -> int:
     parser.add_argument("-k", default="", metavar="TEXT")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    for name, setting, part in wanted(options.names or WHOLE):
+    for name, setting, part in wanted(options.names or WHOLE + OTHERS):
         if options.k in f"{setting} {part}":
             rows.append(measure(name, setting, part))
             show(rows[-1])

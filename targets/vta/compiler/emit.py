@@ -127,7 +127,7 @@ class StageEmitter:
         fitting = (memories.config.depth(Memory.ACC) - room) // size
         writes = sum(isinstance(s, Write) for s in stage.steps)
         self._acc = Slots(room, size, max(1, min(fitting, 1 + writes)))
-        self._inputs, self._weights = _slots(tiling.inputs), _slots(tiling.weights)
+        self._inputs, self._weights = (_slots(b, stage.slots) for b in (tiling.inputs, tiling.weights))
         self._numbers = {id(t): n for n, t in enumerate(stage.terms)}
         self._patterns: dict[Hashable, list[Nest]] = {}
         self._packed: dict[Hashable, int] = {}
@@ -438,13 +438,16 @@ class StageEmitter:
 _ONCE = Loop(1, 0, 0)
 
 
-def _slots(buffers: Sequence[Buffers]) -> list[Slots]:
-    """The slots of each term, one term after the other."""
+def _slots(buffers: Sequence[Buffers], first: Sequence[int]) -> list[Slots]:
+    """The slots of each term, one term after the other; those of an earlier one where that is its `first`."""
     found: list[Slots] = []
     base = 0
-    for b in buffers:
-        found.append(Slots(base, b.size, b.count))
-        base += b.room
+    for number, b in enumerate(buffers):
+        if first[number] < number:
+            found.append(found[first[number]])
+        else:
+            found.append(Slots(base, b.size, b.count))
+            base += b.room
     return found
 
 

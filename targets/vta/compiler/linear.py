@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optc.targets.vta.compiler.stages import Axis, Extent, Index, Operand, Term
+from optc.targets.vta.compiler.stages import Accumulate, Axis, Extent, Index, Operand, Stage, Term
 from optc.targets.vta.compiler.values import Matrices
-from optc.targets.vta.config import Config
+from optc.targets.vta.config import Config, Memory
 
 Array = NDArray[Any]
 
@@ -42,6 +43,62 @@ def convolution(weight: Array, group: int, block: int) -> tuple[Index, NDArray[n
     rows_found = np.concatenate(index)
     numbered = np.column_stack([rows_found, np.arange(len(rows_found))])
     return numbered.astype(np.int64), np.ascontiguousarray(np.concatenate(blocks))
+
+
+def fitting(stage: Stage, config: Config) -> Stage:
+    """The stage with its kernels in parts, by taps, where one does not fit the chip twice."""
+    steps = tuple(
+        replace(s, terms=tuple(p for n, t in enumerate(s.terms) for p in _parts(t, config, f"{s.plane} {n}")))
+        if isinstance(s, Accumulate)
+        else s
+        for s in stage.steps
+    )
+    whole = len(Stage(stage.label, stage.extent, steps, stage.planes).terms) == len(stage.terms)
+    return stage if whole else Stage(stage.label, stage.extent, steps, stage.planes, stage.macs)
+
+
+def _parts(term: Term, config: Config, name: str) -> Iterator[Term]:
+    """The term, or terms of some of its taps each, kin by `name`."""
+    height, width = _window(term, config)
+    if (height, width) == (term.y.kernel, term.x.kernel):
+        yield term
+        return
+    for top in range(0, term.y.kernel, height):
+        for left in range(0, term.x.kernel, width):
+            taps = term.index[:, 2:4] - (top, left)
+            rows = term.index[((taps >= 0) & (taps < (height, width))).all(axis=1)]
+            if len(rows):
+                numbers, index = np.unique(rows[:, 4], return_inverse=True)
+                moved = np.column_stack([rows[:, :2], rows[:, 2:4] - (top, left), index])
+                axes = _some(term.y, top, height), _some(term.x, left, width)
+                yield replace(
+                    term, y=axes[0], x=axes[1], index=moved, weights=term.constants[numbers], kin=name
+                )
+
+
+def _window(term: Term, config: Config) -> tuple[int, int]:
+    """Rows and columns of taps whose weight blocks, and what they read for an output, fill half the chip."""
+    weights, inputs = config.depth(Memory.WGT) // 2, config.depth(Memory.INP) // 2
+    if len(term.weights) == 1 or isinstance(term.weights, Operand):
+        weights = term.y.kernel * term.x.kernel
+    elif np.unique(term.index[:, :2], axis=0, return_counts=True)[1].max(initial=0) <= weights:
+        weights = term.y.kernel * term.x.kernel  # most taps are zero
+    width = min(term.x.kernel, weights, _taps(term.x, inputs))
+    reach = term.x.span(0, 1, skip=1)[1] if term.x.transposed else (width - 1) * term.x.dilation + 1
+    height = min(term.y.kernel, max(1, weights // width), _taps(term.y, inputs // max(reach, 1)))
+    return height, width
+
+
+def _taps(axis: Axis, room: int) -> int:
+    """How many taps read at most `room` positions for one output."""
+    if axis.transposed or axis.stride == 0:
+        return axis.kernel
+    return max(1, (min(room, axis.size) - 1) // axis.dilation + 1) if room < axis.size else axis.kernel
+
+
+def _some(axis: Axis, first: int, count: int) -> Axis:
+    """An axis with the taps from `first` on."""
+    return replace(axis, kernel=min(count, axis.kernel - first), before=axis.before - first * axis.dilation)
 
 
 def every_block(source: str, form: Matrices, config: Config) -> tuple[Index, Operand]:

@@ -21,6 +21,7 @@ from optc.passes.quantize.integer.ops import (
 from optc.passes.quantize.reference import Rounding
 from optc.targets.lowering.offload import Region, Shapes, Taken
 from optc.targets.vta.compiler.build import Builder, Refused
+from optc.targets.vta.compiler.linear import fitting
 from optc.targets.vta.compiler.region import Given, RegionProgram, compile_region
 from optc.targets.vta.compiler.requantize import without_idle_max
 from optc.targets.vta.compiler.search import Machine
@@ -69,6 +70,7 @@ class VtaOffloader:
             return str(error)
         if stage is None:
             return None
+        stage = fitting(stage, self.machine.config)
         if next(tilings(stage, self.machine.config), None) is None:
             return "no tile of it fits the memories on the chip"
         self._stages[op.output] = stage

@@ -124,6 +124,7 @@ class Term:
     `first_block + i` where taps ky and kx read it.
 
     `index`: (n, 5); `weights`: int8 (m, BLOCK out, BLOCK in), or an operand's. Zero blocks have no row.
+    `kin`: terms of one name, which are parts of one, come into the same slots on the chip.
     """
 
     source: str
@@ -133,6 +134,7 @@ class Term:
     index: Index
     weights: NDArray[np.int8] | Operand
     first_block: int = 0
+    kin: str = ""
 
     @property
     def reads(self) -> tuple[tuple[str, Extent], ...]:
@@ -232,6 +234,12 @@ class Stage:
     def __post_init__(self) -> None:
         terms = tuple(t for s in self.steps if isinstance(s, Accumulate) for t in s.terms)
         object.__setattr__(self, "terms", terms)
+
+    @cached_property
+    def slots(self) -> tuple[int, ...]:
+        """For each term the first one whose slots on the chip it shares; its own number for most."""
+        kin = [t.kin for t in self.terms]
+        return tuple(kin.index(k) if k else n for n, k in enumerate(kin))
 
     @property
     def vectors(self) -> tuple[Vector, ...]:

@@ -201,23 +201,56 @@ class _Needs:
     blocks: int
     weights: int
 
+    @property
+    def size(self) -> int:
+        """Of all in memory, weighed against other terms'."""
+        return self.plane * self.blocks + self.weights * 16
+
 
 def _parted(cuts: Cuts, config: Config, densities: Sequence[Density], slots: int) -> Iterator[Tiling]:
     """Ways to cut the largest term; the others take what is left."""
-    needs: list[_Needs] = []
-    for number, density in enumerate(densities):
-        counts = [density.of(b) for b in cuts.block_ranges]
-        blocks, weights = max(len(c) for c in counts), max(int(c.sum()) for c in counts)
-        needs.append(_Needs(max(cuts.input_plane(number), 1), max(blocks, 1), weights))
-    main = max(range(len(needs)), key=lambda n: needs[n].plane * needs[n].blocks + needs[n].weights * 16)
-    for part in splits(needs[main].blocks)[:_PARTS_TRIED]:
-        if needs[main].plane * part > config.depth(Memory.INP):
+    needs = [_needs(cuts, number, density) for number, density in enumerate(densities)]
+    slots_of = cuts.stage.slots
+    groups = [[n for n, first in enumerate(slots_of) if first == g] for g in dict.fromkeys(slots_of)]
+    joint = [_Group(tuple(group), needs, densities) for group in groups]
+    main = max(
+        range(len(joint)),
+        key=lambda g: joint[g].needs.plane * joint[g].needs.blocks + joint[g].needs.weights * 16,
+    )
+    most = joint[main].needs
+    for part in splits(most.blocks)[:_PARTS_TRIED]:
+        if most.plane * part > config.depth(Memory.INP):
             continue
         places = len(cuts.row_ranges) * len(cuts.column_ranges) * cuts.stage.extent.images
         for order in (False, True) if places > 1 and len(cuts.block_ranges) > 1 else (False,):
-            tiling = _filled(cuts, config, needs, densities, main, part, order, slots)
+            tiling = _filled(cuts, config, joint, main, part, order, slots)
             if tiling is not None:
                 yield tiling
+
+
+def _needs(cuts: Cuts, number: int, density: Density) -> _Needs:
+    counts = [density.of(b) for b in cuts.block_ranges]
+    blocks, weights = max(len(c) for c in counts), max(int(c.sum()) for c in counts)
+    return _Needs(max(cuts.input_plane(number), 1), max(blocks, 1), weights)
+
+
+class _Group:
+    """Terms that share slots on the chip: one, or the parts of one."""
+
+    def __init__(
+        self, members: tuple[int, ...], needs: Sequence[_Needs], densities: Sequence[Density]
+    ) -> None:
+        self.members = members
+        own = [needs[n] for n in members]
+        self.densities = [densities[n] for n in members]
+        self.needs = _Needs(
+            max(n.plane for n in own), max(n.blocks for n in own), max(n.weights for n in own)
+        )
+        self.shared, self.varies = self.densities[0].shared, self.densities[0].varies
+
+    def most(self, block_ranges: Sequence[Range], part: int) -> int:
+        """As `Density.most`."""
+        return max(d.most(block_ranges, part) for d in self.densities)
 
 
 _PARTS_TRIED = 40
@@ -235,50 +268,42 @@ def parts_of(rows: Index, part: int) -> list[Index]:
 
 
 def _filled(
-    cuts: Cuts,
-    config: Config,
-    needs: Sequence[_Needs],
-    densities: Sequence[Density],
-    main: int,
-    part: int,
-    order: bool,
-    slots: int,
+    cuts: Cuts, config: Config, groups: Sequence[_Group], main: int, part: int, order: bool, slots: int
 ) -> Tiling | None:
     places = len(cuts.row_ranges) * len(cuts.column_ranges) * cuts.stage.extent.images
     block_tiles = len(cuts.block_ranges)
     free_inp, free_wgt = config.depth(Memory.INP), config.depth(Memory.WGT)
-    sizes, inputs, weights = list[int](), list[Buffers](), list[Buffers]()
-    others = [n for n in range(len(needs)) if n != main]
+    sizes, inputs, weights = dict[int, int](), dict[int, Buffers](), dict[int, Buffers]()
+    others = [g for g in range(len(groups)) if g != main]
     for number in [*others, main]:
-        need, density = needs[number], densities[number]
+        group, need = groups[number], groups[number].needs
         size = part if number == main else _side_part(need, config)
-        pieces = -(-need.blocks // size)
-        again = block_tiles if _spread(density, cuts) else 1
+        pieces = -(-need.blocks // size) * len(group.members)
+        again = block_tiles if _spread(group.densities[0], cuts) else 1
         stay = pieces * (places if order else 1)
         inp = _slots(need.plane * size, free_inp, stay, again, number == main, slots)
-        stay = 1 if density.shared and not density.varies else pieces * (1 if order else block_tiles)
-        uses = places // (cuts.stage.extent.images if density.varies else 1)
-        wgt = _slots(density.most(cuts.block_ranges, size), free_wgt, stay, uses, number == main, slots)
+        stay = 1 if group.shared and not group.varies else pieces * (1 if order else block_tiles)
+        uses = places // (cuts.stage.extent.images if group.varies else 1)
+        wgt = _slots(group.most(cuts.block_ranges, size), free_wgt, stay, uses, number == main, slots)
         if inp is None or wgt is None:
             return None
         free_inp, free_wgt = free_inp - inp.room, free_wgt - wgt.room
-        sizes.append(size)
-        inputs.append(inp)
-        weights.append(wgt)
-    for at, number in enumerate(others):
-        wanted = -(-needs[number].blocks // sizes[at])
-        more = max(0, min(wanted - inputs[at].count, free_inp // inputs[at].size))
-        inputs[at] = Buffers(inputs[at].size, inputs[at].count + more)
-        free_inp -= more * inputs[at].size
-    back = sorted(range(len(needs)), key=[*others, main].__getitem__)
+        sizes[number], inputs[number], weights[number] = size, inp, wgt
+    for number in others:
+        wanted = -(-groups[number].needs.blocks // sizes[number]) * len(groups[number].members)
+        more = max(0, min(wanted - inputs[number].count, free_inp // inputs[number].size))
+        inputs[number] = Buffers(inputs[number].size, inputs[number].count + more)
+        free_inp -= more * inputs[number].size
+    back = {n: g for g, group in enumerate(groups) for n in group.members}
+    of = [back[n] for n in range(len(back))]
     return Tiling(
         cuts.blocks,
         cuts.rows,
         cuts.columns,
         order,
-        tuple(sizes[n] for n in back),
-        tuple(inputs[n] for n in back),
-        tuple(weights[n] for n in back),
+        tuple(sizes[g] for g in of),
+        tuple(inputs[g] for g in of),
+        tuple(weights[g] for g in of),
     )
 
 

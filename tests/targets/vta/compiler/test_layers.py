@@ -129,3 +129,30 @@ def drawn_convolutions(draw: Any) -> dict[str, Any]:
 def test_drawn_convolutions(options: dict[str, Any], config: Any) -> None:
     model = convolution(**options)
     assert_offloaded(model, feeds(model), config)
+
+
+LARGE: dict[str, tuple[Any, ...]] = {
+    "33x33": ((1, 20, 36, 40), 20, (33, 33), {"internal": True}, None),
+    "9x9": ((1, 12, 12, 14), 20, (9, 9), {"internal": True, "pads": [4, 4, 3, 4]}, SMALL),
+    "1x80": ((1, 12, 3, 90), 9, (1, 80), {"internal": True, "pads": [0, 5, 0, 3]}, SMALL),
+    "9x9, strides, dilations": (
+        (1, 12, 30, 34),
+        9,
+        (9, 9),
+        {"internal": True, "strides": [2, 3], "dilations": [3, 2], "pads": [4, 1, 0, 6]},
+        SMALL,
+    ),
+    "9x9, depthwise": ((1, 20, 14, 14), 20, (9, 9), {"internal": True, "group": 20}, SMALL),
+}
+
+
+@pytest.mark.parametrize("name", list(LARGE))
+def test_kernels_of_more_blocks_than_the_chip_holds(name: str) -> None:
+    """Their taps come in parts, each a term of its own."""
+    shape, out, kernel, more, config = LARGE[name]
+    model = convolution(shape, out, kernel, exponent=-12, **more)
+    found = assert_offloaded(model, feeds(model), config)
+    (program,) = found.programs.values()
+    whole = program.stages[-1]
+    assert len([t for t in whole.terms if len(t.weights) > 1]) > 1
+    assert max(t.y.kernel * t.x.kernel for t in whole.terms) < kernel[0] * kernel[1]

@@ -91,6 +91,14 @@ def test_global_average_pools(size: tuple[int, int], exponents: tuple[int, int],
     assert_equal(found, feeds(model))
 
 
+def test_a_mean_of_more_than_the_chip_holds() -> None:
+    """Of 4096 places, where INP has 2048 elements: rows in parts."""
+    model = pool("GlobalAveragePool", (1, 20, 64, 64))
+    found = assert_offloaded(model, feeds(model))
+    (program,) = found.programs.values()
+    assert max(t.y.kernel for t in program.stages[0].terms) < 64
+
+
 def test_every_mean_of_a_window() -> None:
     """All sums that a 3x3 window can have, ties of the division among them."""
     model = pool("AveragePool", (1, 16, 3, 3 * 256), kernel_shape=[3, 3], strides=[3, 3])

@@ -95,7 +95,8 @@ class Estimator:
         """For stores: what follows a Write can hide behind the sums of as many tiles as ACC holds beside."""
         writes = sum(isinstance(s, Write) for s in self.stage.steps)
         held = (self.config.depth(Memory.ACC) - vector_elements(self.stage)) // cuts.accumulators
-        return max(0, 1 + writes - max(held, 2)) * STORE_CYCLES * self.stage.extent.elements
+        waited_for = max(0, 2 * (writes - 1) - max(held, 2))  # as measured: two tiles a Write hide all
+        return waited_for * STORE_CYCLES * self.stage.extent.elements
 
     def _instructions(self, number: int, cuts: Cuts) -> float:
         """Instructions of a part, on average over the tiles."""

@@ -20,7 +20,11 @@ from optc.passes.quantize.integer.ops import (
 )
 from optc.passes.quantize.reference import Rounding
 from optc.targets.lowering.offload import Region, Shapes, Taken
-from optc.targets.vta.compiler.build import Builder, Refused
+from optc.targets.vta.compiler.build import stage_of
+from optc.targets.vta.compiler.build_layers import accumulator
+from optc.targets.vta.compiler.build_moves import places
+from optc.targets.vta.compiler.build_sums import channel_steps
+from optc.targets.vta.compiler.builder import Builder, Refused
 from optc.targets.vta.compiler.linear import fitting
 from optc.targets.vta.compiler.region import Given, RegionProgram, compile_region
 from optc.targets.vta.compiler.requantize import without_idle_max
@@ -54,7 +58,7 @@ class VtaOffloader:
             if isinstance(op, Quantize | Dequantize):
                 reasons[op.output] = "it lies between float and integer"
                 continue
-            reason = self._try(op, self._builder.stage)
+            reason = self._try(op, stage_of)
             if reason is not None:
                 reasons[op.output] = reason
                 hosted.add(op.output)
@@ -62,10 +66,10 @@ class VtaOffloader:
         wide = {n: reason for n, (_, reason) in self._builder.wide.items() if n not in reasons}
         return Taken(reasons, wide, self._packed(ops, reasons))
 
-    def _try(self, op: OpT, make: Callable[[OpT], Stage | None]) -> str | None:
+    def _try(self, op: OpT, make: Callable[[Builder, OpT], Stage | None]) -> str | None:
         """Keep the stage of `op`, or say why there is none."""
         try:
-            stage = make(op)
+            stage = make(self._builder, op)
         except Refused as error:
             return str(error)
         if stage is None:
@@ -87,7 +91,7 @@ class VtaOffloader:
                 continue
             reasons.setdefault(op.output, lost)
             for name in joined[1:]:
-                reason = reasons.get(name) or self._try(layers[name], self._builder.accumulator)
+                reason = reasons.get(name) or self._try(layers[name], accumulator)
                 if reason is not None:
                     reasons[name] = reason
 
@@ -138,7 +142,7 @@ class VtaOffloader:
             readers = [o for o in region.ops if source in o.inputs]
             alone = len(readers) == 1 and source not in region.outputs
             kept = before.steps[:-1] if alone else before.steps
-            more = without_idle_max((*kept, *self._builder.channel_steps(op)))
+            more = without_idle_max((*kept, *channel_steps(self._builder, op)))
             stages[source] = Stage(before.label, before.extent, more, before.planes, before.macs)
             extended.add(source)
             del stages[op.output]
@@ -154,11 +158,11 @@ class VtaOffloader:
         working = [o for o in region.ops if not isinstance(o, Concat | Move)]
         touched = {n for o in working for n in (*o.inputs, o.output)}
         for op in region.ops:
-            places = self._builder.places(op) if isinstance(op, Concat) else None
-            if places is None or len(set(op.inputs)) < len(op.inputs):
+            where = places(self._builder, op) if isinstance(op, Concat) else None
+            if where is None or len(set(op.inputs)) < len(op.inputs):
                 continue
             if not touched.intersection((op.output, *op.inputs)):
                 continue  # nothing but the host would touch it
             if not any(n in found or n in self._builder.aliases for n in op.inputs):
-                found |= {n: (op.output, at) for n, at in zip(op.inputs, places, strict=True)}
+                found |= {n: (op.output, at) for n, at in zip(op.inputs, where, strict=True)}
         return found

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 
+from optc.targets.vta.compiler.cuts import Buffers, Cuts, Range, Tiling, of_blocks, parts_of
 from optc.targets.vta.compiler.memory import Memories, Slots
-from optc.targets.vta.compiler.nest import Index, Loop, Nest, nests
+from optc.targets.vta.compiler.nest import Index, Loop, Nest
 from optc.targets.vta.compiler.stages import (
     Accumulate,
     Axis,
     Combine,
     Operand,
     Reset,
-    Run,
     Stage,
     Step,
     Term,
     Vector,
     Write,
 )
-from optc.targets.vta.compiler.tiling import Buffers, Cuts, Range, Tiling, of_blocks, parts_of, ranges
+from optc.targets.vta.compiler.tiles import Box, Tile, in_order
 from optc.targets.vta.compiler.uops import Words
+from optc.targets.vta.compiler.windows import relative, through, windowed
 from optc.targets.vta.config import Memory
 from optc.targets.vta.isa import Alu, AluOp, Gemm, Load, Store, encode_uops
 
@@ -41,77 +41,6 @@ class Unit:
     uops: dict[Hashable, Words] = field(default_factory=dict)
     loads: list[Load] = field(default_factory=list)
     actions: list[Callable[[], object]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Box:
-    """A plane of a tile: the rows and columns it spans, and its first ACC element."""
-
-    rows: Range
-    columns: Range
-    base: int
-
-    @property
-    def width(self) -> int:
-        return self.columns[1] - self.columns[0]
-
-    @property
-    def plane(self) -> int:
-        return (self.rows[1] - self.rows[0]) * self.width
-
-
-@dataclass(frozen=True)
-class _Tile:
-    """An output tile: its place, and its planes in ACC."""
-
-    image: int
-    blocks: Range
-    boxes: tuple[_Box, ...]
-
-    @property
-    def count(self) -> int:
-        return self.blocks[1] - self.blocks[0]
-
-    def span(self, plane: int) -> Range:
-        """The ACC elements of a plane."""
-        box = self.boxes[plane]
-        return box.base, box.base + box.plane * self.count
-
-
-_PIECES = 4
-"""Pieces of a stage's last tile, each stored while the next one is worked on."""
-
-
-def _pieces(tile: _Tile) -> list[_Tile]:
-    """A tile in some ranges of its blocks."""
-    found: list[_Tile] = []
-    for low, high in ranges(tile.count, -(-tile.count // _PIECES)):
-        boxes = tuple(_Box(b.rows, b.columns, b.base + low * b.plane) for b in tile.boxes)
-        found.append(_Tile(tile.image, (tile.blocks[0] + low, tile.blocks[0] + high), boxes))
-    return found
-
-
-def _up_to_writes(steps: Sequence[Step]) -> list[Sequence[Step]]:
-    """The steps up to each Write."""
-    ends = [i + 1 for i, s in enumerate(steps) if isinstance(s, Write)]
-    return [steps[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-
-
-_Waiting = tuple[_Tile, deque[Sequence[Step]]]
-"""A tile, and what is left to do of it, up to each Write."""
-
-
-def _advance(waiting: Iterable[_Waiting]) -> Iterator[tuple[_Tile, Step]]:
-    """The next steps up to a Write of each tile."""
-    for tile, left in waiting:
-        if left:
-            yield from ((tile, s) for s in left.popleft())
-
-
-def _all(waiting: Collection[_Waiting]) -> Iterator[tuple[_Tile, Step]]:
-    """What is left of each tile."""
-    while any(left for _, left in waiting):
-        yield from _advance(waiting)
 
 
 class StageEmitter:
@@ -139,7 +68,7 @@ class StageEmitter:
         unit = Unit(self.number)
         self._load_vectors(unit)
         started = False
-        for tile, step in self._steps():
+        for tile, step in in_order(self.stage.steps, self._tiles(), self._acc.count):
             if isinstance(step, Accumulate):
                 for term in step.terms:
                     for chosen in self._parts_of(term, tile):
@@ -152,29 +81,7 @@ class StageEmitter:
                 self._step(unit, tile, step)
         yield unit
 
-    def _steps(self) -> Iterator[tuple[_Tile, Step]]:
-        """All steps; what follows a Write comes after the next tile's first sums, until when it is stored."""
-        steps = self.stage.steps
-        sums = [i + 1 for i, s in enumerate(steps) if isinstance(s, Accumulate)]
-        head, *tail = _up_to_writes(steps)
-        waiting: deque[_Waiting] = deque()
-        *tiles, last = self._tiles()
-        for tile in tiles:
-            if len(waiting) == self._acc.count:
-                yield from _all([waiting.popleft()])
-            yield from ((tile, s) for s in head[: sums[0]])
-            yield from _advance(waiting)
-            yield from ((tile, s) for s in head[sums[0] :])
-            waiting.append((tile, deque(tail)))
-        if len(waiting) == self._acc.count:
-            yield from _all([waiting.popleft()])
-        yield from ((last, s) for s in head[: sums[0]])
-        yield from _all(waiting)
-        yield from ((last, s) for s in steps[sums[0] : sums[-1]])
-        for some in _up_to_writes(steps[sums[-1] :]):
-            yield from ((piece, s) for piece in _pieces(last) for s in some)
-
-    def _tiles(self) -> Iterator[_Tile]:
+    def _tiles(self) -> Iterator[Tile]:
         cuts = self.cuts
         places = [
             (image, rows, columns)
@@ -188,11 +95,11 @@ class StageEmitter:
             order = [(b, p) for p in places for b in cuts.block_ranges]
         for number, (blocks, (image, rows, columns)) in enumerate(order):
             base, _ = self._acc.take(number)
-            boxes = [_Box(rows, columns, base)]
+            boxes = [Box(rows, columns, base)]
             for plane in self.stage.planes:
                 base += boxes[-1].plane * (blocks[1] - blocks[0])
-                boxes.append(_Box(_through(plane.y, rows), _through(plane.x, columns), base))
-            yield _Tile(image, blocks, tuple(boxes))
+                boxes.append(Box(through(plane.y, rows), through(plane.x, columns), base))
+            yield Tile(image, blocks, tuple(boxes))
 
     def _load_vectors(self, unit: Unit) -> None:
         for number, step in enumerate(self.stage.vectors):
@@ -202,11 +109,11 @@ class StageEmitter:
             span = (number * count, (number + 1) * count)
             unit.actions.append(partial(self.to.stream.compute, load, [span]))
 
-    def _parts_of(self, term: Term, tile: _Tile) -> list[Index]:
+    def _parts_of(self, term: Term, tile: Tile) -> list[Index]:
         rows = of_blocks(term, *tile.blocks)
         return parts_of(rows, self.tiling.part_blocks[self._numbers[id(term)]])
 
-    def _part(self, unit: Unit, tile: _Tile, plane: int, term: Term, chosen: Index) -> None:
+    def _part(self, unit: Unit, tile: Tile, plane: int, term: Term, chosen: Index) -> None:
         """Load a part of a term and multiply."""
         number, box = self._numbers[id(term)], tile.boxes[plane]
         y, x = term.y.span(*box.rows), term.x.span(*box.columns, skip=1)
@@ -236,10 +143,10 @@ class StageEmitter:
             unit.uops[name] = self._words(name, nest.uops, (box.base, inp, wgt))
             unit.actions.append(partial(self._gemm, name, nest, acc, reads))
 
-    def _name(self, number: int, tile: _Tile, plane: int, chosen: Index) -> tuple[Hashable, ...]:
+    def _name(self, number: int, tile: Tile, plane: int, chosen: Index) -> tuple[Hashable, ...]:
         """What tells one set of relative micro-ops from another."""
         box, term = tile.boxes[plane], self.stage.terms[number]
-        y, x = _relative(term.y, box.rows), _relative(term.x, box.columns)
+        y, x = relative(term.y, box.rows), relative(term.x, box.columns)
         dense = self._dense(number)
         where = len(chosen) if dense else (tile.blocks, int(chosen[0]), int(chosen[-1]))
         return number, tile.count, where, box.width, box.plane, y, x
@@ -280,7 +187,7 @@ class StageEmitter:
         rows = of_blocks(term, *blocks)
         return np.unique(rows[np.isin(rows[:, 1], chosen), 4])
 
-    def _nests(self, term: Term, tile: _Tile, plane: int, chosen: Index, y: Range, x: Range) -> list[Nest]:
+    def _nests(self, term: Term, tile: Tile, plane: int, chosen: Index, y: Range, x: Range) -> list[Nest]:
         """The instructions of a part, relative to its buffers."""
         box = tile.boxes[plane]
         rows = of_blocks(term, *tile.blocks)
@@ -289,7 +196,7 @@ class StageEmitter:
         dst = (rows[:, 0] - tile.blocks[0]) * box.plane
         src = np.searchsorted(chosen, rows[:, 1]) * (y[1] * x[1])
         wgt = np.searchsorted(weights, rows[:, 4])
-        return _windowed(
+        return windowed(
             (term.y, term.x),
             (box.rows, box.columns),
             (y[0], x[0]),
@@ -322,7 +229,7 @@ class StageEmitter:
                 step = extent.columns * skip
                 yield Load(Memory.INP, inp + number * length, start, y[1], x[1], step)
 
-    def _step(self, unit: Unit, tile: _Tile, step: Step) -> None:
+    def _step(self, unit: Unit, tile: Tile, step: Step) -> None:
         """A step that loads nothing."""
         if isinstance(step, Write):
             unit.actions += [partial(self.to.stream.store, s) for s in self._stores(tile, step)]
@@ -350,7 +257,7 @@ class StageEmitter:
         else:
             self._alu(unit, step.op, step.value, nest, acc)
 
-    def _combine(self, unit: Unit, tile: _Tile, step: Combine) -> None:
+    def _combine(self, unit: Unit, tile: Tile, step: Combine) -> None:
         to, source = tile.boxes[step.plane], tile.boxes[step.source]
         plane = self.stage.planes[max(step.source, step.plane) - 1]
         if plane.y == Axis(plane.y.size) and plane.x == Axis(plane.x.size):
@@ -366,7 +273,7 @@ class StageEmitter:
         taps = [(ky, kx) for ky in range(plane.y.kernel) for kx in range(plane.x.kernel)]
         rows = np.array([(b, ky, kx) for ky, kx in taps for b in range(tile.count)], np.int64)
         relative = np.stack([rows[:, 0] * to.plane, rows[:, 0] * source.plane, 0 * rows[:, 0]], axis=1)
-        found = _windowed(
+        found = windowed(
             (plane.y, plane.x),
             (to.rows, to.columns),
             (source.rows[0], source.columns[0]),
@@ -420,7 +327,7 @@ class StageEmitter:
         )  # fmt: skip
         self.to.stream.compute(gemm, [acc], reads)
 
-    def _stores(self, tile: _Tile, write: Write) -> Iterator[Store]:
+    def _stores(self, tile: Tile, write: Write) -> Iterator[Store]:
         box, extent = tile.boxes[0], write.extent
         first = write.first_block + tile.blocks[0]
         base = self.to.addresses[write.target] + (tile.image * extent.blocks + first) * extent.plane
@@ -449,61 +356,3 @@ def _slots(buffers: Sequence[Buffers], first: Sequence[int]) -> list[Slots]:
             found.append(Slots(base, b.size, b.count))
             base += b.room
     return found
-
-
-def _through(axis: Axis, outputs: Range) -> Range:
-    first, count = axis.span(*outputs, skip=1)
-    return first, first + count
-
-
-@lru_cache(maxsize=4096)
-def _relative(axis: Axis, outputs: Range) -> Hashable:
-    """What the taps do for `outputs`, but for where they and what they read begin."""
-    first = axis.span(*outputs)[0]
-    runs = [axis.run(tap, *outputs) for tap in range(axis.kernel)]
-    return tuple(run and (run.first - outputs[0], run.number, run.source - first) for run in runs)
-
-
-def _windowed(
-    axes: tuple[Axis, Axis],
-    outputs: tuple[Range, Range],
-    origin: tuple[int, int],
-    widths: tuple[int, int, int],
-    taps: Index,
-    relative: Index,
-    blocks: Index,
-) -> list[Nest]:
-    """Instructions for items (dst, src, wgt) of taps (ky, kx), which begin at (0, 0) of their planes.
-
-    `outputs`: rows and columns; `origin`: the first row and column of the source; `widths`: columns of the
-    destination and of the source on the chip, and how many source rows lie between two on the chip.
-    """
-    (y, x), (rows, columns), (dst_width, src_width, skip) = axes, outputs, widths
-    by_row = [y.run(k, *rows) for k in range(y.kernel)]
-    by_column = [x.run(k, *columns) for k in range(x.kernel)]
-    groups: dict[tuple[int, int, int, int], list[int]] = {}
-    offsets: list[tuple[int, int, int]] = []
-    for item, (ky, kx) in enumerate(taps.tolist()):
-        r, c = by_row[ky], by_column[kx]
-        if r is None or c is None:
-            offsets.append((0, 0, 0))
-            continue
-        dst = (r.first - rows[0]) * dst_width + c.first - columns[0]
-        src = (r.source - origin[0]) // skip * src_width + c.source - origin[1]
-        offsets.append((dst, src, 0))
-        groups.setdefault((r.number, c.number, *_steps(r, c)), []).append(item)
-    moved = relative + np.array(offsets, np.int64).reshape(-1, 3)
-    found: list[Nest] = []
-    for (height, width, *_), items in groups.items():
-        r, c = _an_example(by_row, height), _an_example(by_column, width)
-        outer = Loop(height, r.step * dst_width, r.source_step // skip * src_width)
-        found += nests(moved[items], blocks[items], outer, Loop(width, c.step, c.source_step))
-    return found
-
-
-def _steps(row: Run, column: Run) -> tuple[int, int]:
-    return row.step, column.step
-
-
-def _an_example(runs: Sequence[Run | None], count: int) -> Run:
-    return next(r for r in runs if r is not None and r.number == count)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from optc.targets.vta.compiler.cuts import Cuts, Density, Range, Tiling, vector_elements
 from optc.targets.vta.compiler.stages import Accumulate, Axis, Combine, Operand, Stage, Term, Vector, Write
-from optc.targets.vta.compiler.tiling import Cuts, Density, Range, Tiling, vector_elements
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.timing import WORD_BYTES, Timing
 

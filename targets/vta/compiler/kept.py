@@ -17,7 +17,7 @@ from optc.models import storage
 from optc.models.errors import InputError
 from optc.models.zoo.registry import cache_folder
 from optc.targets.vta import isa, timing
-from optc.targets.vta.compiler.tiling import Buffers, Tiling
+from optc.targets.vta.compiler.cuts import Buffers, Tiling
 
 Found = tuple[Tiling, int]
 """A tiling, and the cycles of its stage."""

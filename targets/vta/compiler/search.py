@@ -9,13 +9,14 @@ import numpy as np
 
 from optc.models.errors import InputError
 from optc.targets.vta.compiler import kept
+from optc.targets.vta.compiler.cuts import Tiling
 from optc.targets.vta.compiler.driver import drive
 from optc.targets.vta.compiler.emit import StageEmitter
 from optc.targets.vta.compiler.estimate import Estimator
 from optc.targets.vta.compiler.memory import Memories
 from optc.targets.vta.compiler.stages import Accumulate, Operand, Stage, Write
 from optc.targets.vta.compiler.stream import Stream
-from optc.targets.vta.compiler.tiling import Tiling, tilings
+from optc.targets.vta.compiler.tiling import tilings
 from optc.targets.vta.compiler.uops import UopMemory
 from optc.targets.vta.config import Config
 from optc.targets.vta.timing import Report, Timing, simulate

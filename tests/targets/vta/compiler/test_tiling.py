@@ -13,8 +13,9 @@ from qdq import Qdq, codes
 from regions_of import SMALL, TINY, compiled
 from test_layers import convolution
 
+from optc.targets.vta.compiler.cuts import of_blocks, parts_of, ranges, splits, vector_elements
 from optc.targets.vta.compiler.stages import Stage
-from optc.targets.vta.compiler.tiling import of_blocks, parts_of, ranges, splits, tilings, vector_elements
+from optc.targets.vta.compiler.tiling import tilings
 from optc.targets.vta.config import Config, Memory
 
 

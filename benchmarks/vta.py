@@ -453,6 +453,39 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
     return held
 
 
+_COLUMNS = {
+    "counted": ("cycles", "published", "ratio", "floor", "utilisation", "equal"),
+    "whole": ("cycles", "floor", "launches", "instructions", "share_of_macs", "utilisation", "equal"),
+    "accuracy": ("images", "top1", "float_top1", "agreement"),
+    "compile time": ("seconds", "tvm_seconds", "ratio"),
+}
+_LAYER = ("gemm_steps", "passes", "words_read", "words_written", "cycles", "floor", "ratio")
+
+
+def tables(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as Markdown: a table for each part, and the layers of each network as a whole."""
+    text = [
+        "# `benchmarks/vta.py`",
+        "",
+        "Cycles of timing `pynq`; words are 8 bytes; floor: steps, or memory.",
+    ]
+    for part, columns in _COLUMNS.items():
+        some = [r for r in rows if r["part"] == part]
+        body = [[r["network"], r["setting"], *(r.get(c, r.get("failed", "")) for c in columns)] for r in some]
+        text += ["", f"## {part}", "", *_table(("network", "setting", *columns), body)]
+    for r in rows:
+        if r["part"] == "whole" and "layers" in r:
+            body = [[layer["layer"], *(layer[c] for c in _LAYER)] for layer in r["layers"]]
+            title = f"## {r['network']}, {r['setting']}: each layer"
+            text += ["", title, "", *_table(("layer", *_LAYER), body)]
+    return "\n".join(text) + "\n"
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[Any]]) -> list[str]:
+    shown = [[f"{v:,}" if isinstance(v, int) and v is not True else str(v) for v in row] for row in body]
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *shown)]
+
+
 def main() -> int:
     """Measure; see the module."""
     parser = argparse.ArgumentParser(
@@ -471,11 +504,10 @@ def main() -> int:
         print(f"{'holds' if holds else 'FAILS'}  {name}")
     if not options.names and not options.k:
         packages = ("optc", "onnx", "onnxruntime", "apache-tvm", "numpy", "numba")
-        print(
-            write(
-                "vta", header(packages, {"weights": SEED, "calibration": SEED, "input": SEED + 1}), rows, held
-            )
-        )
+        seeds = {"weights": SEED, "calibration": SEED, "input": SEED + 1}
+        path = write("vta", header(packages, seeds), rows, held)
+        path.with_suffix(".md").write_text(tables(rows))
+        print(path)
     return 0 if all(h for n, h in held.items() if not n.startswith("stretch")) else 1
 
 

@@ -10,7 +10,7 @@ from optc.passes.analysis.counts import Counts
 from optc.passes.base import Score
 from optc.passes.pipeline import Step
 from optc.passes.verify.watcher import Row
-from optc.targets.base import Placement
+from optc.targets.base import ENDED, Placement
 
 _SHORT = 8
 """Lines of a list that are shown without -v."""
@@ -102,8 +102,9 @@ def print_placement(placement: Sequence[Placement], verbose: bool) -> None:
     hosted = [f"{p.node}: {p.reason}" for p in placement if p.where == "host"]
     if hosted:
         console().print(f"{taken} of {total} nodes run on VTA")
-        ended = [f"{p.node}: {p.reason}" for p in placement if p.where == "vta" and p.reason]
-        print_list(f"{len(ended)} of them end on the host", ended, verbose)
+        reasons = [(p.node, p.reason) for p in placement if p.where == "vta" and p.reason]
+        ended = [f"{node}: {reason.removeprefix(ENDED)}" for node, reason in reasons]
+        print_list(f"the host ends {len(ended)} of them", ended, verbose)
         print_list(f"{len(hosted)} of {total} nodes run on the host", hosted, verbose)
     islands = [f"{p.node}: {p.reason}" for p in placement if p.where == "island"]
     print_list(f"{len(islands)} of {total} nodes run in ONNX Runtime", islands, verbose)

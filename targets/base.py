@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from optc.targets.artifact import Artifact
 
 
+ENDED = "the host ends it: "
+"""How the reason of a node begins whose sums an accelerator makes, and the host what becomes of them."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where a node of the model runs.

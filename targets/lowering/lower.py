@@ -13,7 +13,7 @@ from optc.models import storage
 from optc.models.errors import OptcError
 from optc.models.model import Model
 from optc.models.session import Session, first_line
-from optc.targets.base import Placement
+from optc.targets.base import ENDED, Placement
 from optc.targets.lowering.graph import Graph
 from optc.targets.lowering.integer.plan import IntegerPlan, Integers
 from optc.targets.lowering.islands import Island, WholeGraphError, cut, plan
@@ -149,7 +149,7 @@ def _placement(
         elif taken and (integers is None or index not in covered or index in hosted):
             where, reason = HOST, hosted.get(index) or floats.get(index) or "it computes in float"
         elif index in ended:
-            reason = f"the host ends it: {ended[index]}"
+            reason = ENDED + ended[index]
         return Placement(node.name, node.op_type, where, reason, index in covered, floats.get(index))
 
     return tuple(place(i, n) for i, n in enumerate(graph.nodes))

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 @verb("inspect")
 @click.argument("what", metavar="MODEL|DIR|PROGRAM")
-@click.option("--disasm", is_flag=True, help="Print a VTA program's instructions as text.")
+@click.option("--disasm", is_flag=True, help="Print instructions of a VTA program or artifact as text.")
 @click.option("--config", metavar="vta.json", help="The configuration of a VTA program, if not the default.")
 @click.pass_context
 def command(ctx: click.Context, what: str, disasm: bool, config: str | None) -> None:
     """Show what is in a model, an artifact or a VTA program.
 
-    Size, operators, inputs, outputs, metadata; of an artifact also its files and where its nodes run.
+    Size, operators, inputs, outputs, metadata; of an artifact also its files, its launches on VTA and where
+    its nodes run.
 
     MODEL is an .onnx file or zoo:NAME, DIR an artifact, PROGRAM a VTA program (.npz).
     """
@@ -34,8 +35,16 @@ def command(ctx: click.Context, what: str, disasm: bool, config: str | None) -> 
 
         show_program(what, config, disasm, settings_of(ctx))
         return
+    if disasm and not config and Path(what).is_dir():
+        from optc.cli.program import show_artifact
+        from optc.targets.artifact import load
+
+        artifact = load(what)
+        if artifact.manifest["program"].get("regions"):
+            show_artifact(artifact, settings_of(ctx))
+            return
     if disasm or config:
-        raise InputError(f"{what}: holds no VTA program; --disasm and --config take an .npz with one")
+        raise InputError(f"{what}: holds no VTA program; --disasm takes one (.npz), or an artifact of vta")
     _show(what, settings_of(ctx))
 
 
@@ -109,6 +118,7 @@ def _shape(shape: list[Any] | None) -> str:
 
 def _print_artifact(artifact: Artifact, settings: Settings) -> None:
     from optc.cli.console import print_table
+    from optc.cli.program import show_regions
     from optc.cli.tables import print_placement
 
     manifest = artifact.manifest
@@ -119,4 +129,5 @@ def _print_artifact(artifact: Artifact, settings: Settings) -> None:
         *((f"built with {name}", version) for name, version in manifest["versions"].items()),
     ]
     print_table(["artifact", str(artifact.folder)], rows)
+    show_regions(artifact)
     print_placement(artifact.placement, settings.verbose)

@@ -1,4 +1,4 @@
-"""What `optc inspect` shows of a VTA program in a file."""
+"""What `optc inspect` shows of VTA programs, in a file or in an artifact."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 from optc.cli.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from optc.targets.artifact import Artifact
     from optc.targets.vta.config import Config
     from optc.targets.vta.program import Program
+    from optc.targets.vta.regions import Region
 
 
 def show_program(file: str, config_file: str | None, disasm: bool, settings: Settings) -> None:
@@ -36,6 +40,62 @@ def _disassembly(program: Program, config: Config, settings: Settings) -> None:
         print_json({"instructions": text.split("\n")})
     else:
         print(text)
+
+
+def show_artifact(artifact: Artifact, settings: Settings) -> None:
+    """Print the instructions of every launch of an artifact of `vta`, those of each layer under its name."""
+    from optc.cli.console import print_json
+
+    found = {region.name: list(_by_layer(region)) for region in _regions(artifact)}
+    if settings.json:
+        print_json({"launches": {name: [line for _, line in lines] for name, lines in found.items()}})
+        return
+    for number, (name, lines) in enumerate(found.items()):
+        print(f"# launch {number}: {name}")
+        before = ""
+        for layer, line in lines:
+            if layer != before:
+                print(f"# {layer}")
+                before = layer
+            print(line)
+
+
+def show_regions(artifact: Artifact) -> None:
+    """Print a table of the launches of an artifact of `vta`."""
+    from optc.cli.console import number, print_table, size
+
+    rows = [
+        (
+            str(index),
+            number(len(region.stages)),
+            number(len(region.program.instructions)),
+            number(sum(int(s["macs"]) for s in region.stages)),
+            size(sum(data.nbytes for _, data in region.program.inputs)),
+            ", ".join(p.value for p in region.outputs),
+        )
+        for index, region in enumerate(_regions(artifact))
+    ]
+    if rows:
+        print_table(["launch", ">layers", ">instructions", ">MACs", ">constants", "makes"], rows)
+
+
+def _regions(artifact: Artifact) -> list[Region]:
+    from optc.targets.vta.config import Config
+    from optc.targets.vta.regions import Region
+
+    program = artifact.manifest["program"]
+    entries = program.get("regions", [])
+    return [Region.load(artifact.folder, e, Config.from_json(program["config"])) for e in entries]
+
+
+def _by_layer(region: Region) -> Iterator[tuple[str, str]]:
+    """The layer and the text of each instruction."""
+    from optc.targets.vta.isa import decode
+    from optc.targets.vta.text import line
+
+    instructions = decode(region.program.instructions, region.config)
+    for owner, instruction in zip(region.owners, instructions, strict=True):
+        yield str(region.stages[owner]["label"]), line(instruction)
 
 
 def _summary(program: Program, config: Config, settings: Settings) -> None:

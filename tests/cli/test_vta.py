@@ -254,3 +254,27 @@ def test_disassembly_needs_a_program(optc: Optc, linear_file: Path) -> None:
     refused(optc("inspect", linear_file, "--disasm"), "holds no VTA program")
     Path("bad.npz").write_bytes(b"x")
     refused(optc("inspect", "bad.npz", "--disasm"), "bad.npz")
+
+
+def test_an_artifact(optc: Optc, tmp_path: Path) -> None:
+    """Its launches with their size, and every instruction under the name of its layer."""
+    import onnx
+
+    text = """<ir_version: 10, opset_import: ["" : 21]> g (float[1,16,4,4] x) => (float[1,16,4,4] y)
+    <float s = {1}, int8 z = {0}> {
+        q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) wd = DequantizeLinear (w, s, z)
+        h = Conv (d, wd) hq = QuantizeLinear (h, s, z) e = DequantizeLinear (hq, s, z)
+        k = Conv (e, wd) kq = QuantizeLinear (k, s, z) y = DequantizeLinear (kq, s, z) }"""
+    proto = onnx.parser.parse_model(text)
+    weight = np.ones((16, 16, 1, 1), np.int8)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(proto, tmp_path / "net.onnx")
+    assert optc("compile", tmp_path / "net.onnx", "-t", "vta", "-p", "", "-o", "net.vta").exit_code == 0
+    shown = optc("inspect", "net.vta")
+    assert shown.exit_code == 0 and "launch" in shown.stdout and "kq" in shown.stdout
+    lines = optc("inspect", "net.vta", "--disasm").stdout.split("\n")
+    assert lines[0].startswith("# launch 0: optc.region.")
+    assert {"# hq", "# kq"} <= {*lines}
+    (found,) = json.loads(optc("inspect", "net.vta", "--disasm", "--json").stdout)["launches"].values()
+    assert found == [line for line in lines if line and not line.startswith("#")]
+    assert found[-1].split()[0] == "finish"

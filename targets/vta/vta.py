@@ -22,7 +22,7 @@ from optc.targets.cpu import check_processor, compile_native, native_program
 from optc.targets.lowering import vm
 from optc.targets.lowering.lower import lower
 from optc.targets.vta import regions
-from optc.targets.vta.config import Config
+from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.device import Device
 from optc.targets.vta.sim import Fsim
 from optc.targets.vta.timed import Timed
@@ -34,7 +34,7 @@ _PASSES = (
 )
 
 UOPS = 2048
-"""Micro-ops that the original's RTL holds."""
+"""Micro-ops that the original's RTL holds; none that its configuration has beyond them are used."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,15 @@ class Vta:
         from optc.targets.vta.compiler.search import Machine
 
         _check_shapes(model)
-        machine = Machine(self.machine, TIMINGS[self.timing], UOPS)
+        config = self.machine
+        machine = Machine(config, TIMINGS[self.timing], min(UOPS, config.depth(Memory.UOP)))
         offloader = VtaOffloader(machine)
         lowered = lower(model, self.name, compile_native, offloader)
         program: dict[str, Any] = {"kind": "island"}
         if lowered.executable is not None:
             islands = vm.save(lowered, out)
             found = regions.save(offloader.programs, out)
-            program = {"kind": "vm", "islands": islands, "regions": found, "config": self.machine.to_json()}
+            program = {"kind": "vm", "islands": islands, "regions": found, "config": config.to_json()}
             program |= native_program()
         return Artifact.create(out, self, model, program, lowered.placement)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qdq import Qdq, codes, feeds
-from regions_of import SMALL
+from regions_of import SMALL, TINY
 
 from optc.models.errors import InputError, OptcError
 from optc.models.model import Model
@@ -159,3 +159,15 @@ def test_attention(tmp_path: Path) -> None:
     artifact = build(model, tmp_path / "a")
     assert [p.where for p in artifact.placement if p.op == "MatMul"] == ["vta"] * 6
     assert_equal(artifact, feeds(model, batch=2))
+
+
+def test_more_micro_ops_than_a_machine_holds(tmp_path: Path) -> None:
+    """A machine of 512 in all: the layers' micro-ops take each other's places."""
+    (tmp_path / "machine.json").write_text(TINY.to_json())
+    rng = np.random.default_rng(0)
+    net = Qdq()
+    value = net.input((1, 8, 9, 9))
+    for _ in range(4):
+        value = net.code(net.layer("Conv", value, codes(rng, (8, 8, 3, 3), 20), -8, pads=[1] * 4), 0)
+    artifact = build(net.model(value), tmp_path / "a", Vta(config=str(tmp_path / "machine.json")))
+    assert_equal(artifact, feeds(artifact.model))

@@ -173,7 +173,6 @@ class StageEmitter:
         height = len(weights) // width
         step = int(weights[width] - weights[0]) if height > 1 else width
         rectangle = np.add.outer(step * np.arange(height), np.arange(width))
-        rectangle = np.add.outer(step * np.arange(height), np.arange(width))
         assert np.array_equal(rectangle.reshape(-1), weights - weights[0])
         yield Load(Memory.WGT, wgt, first, height, width, step)
 

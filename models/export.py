@@ -36,7 +36,7 @@ _KNOWN_ATTRIBUTES = {
 
 def source_of(item: Any) -> Any:
     """The proto that a node, variable or graph was imported from, or None if a pass made it."""
-    return getattr(item, _SOURCE, None)
+    return vars(item).get(_SOURCE)  # a Graph takes an attribute that it lacks for an operator, and complains
 
 
 def remember(graph: gs.Graph, source: onnx.GraphProto) -> None:

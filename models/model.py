@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,17 @@ class Model:
             if stored is not tensor:
                 tensor.CopyFrom(stored)
         return out
+
+    def piece(self, nodes: Sequence[gs.Node], inputs: Sequence[gs.Tensor], outputs: Sequence[str]) -> Model:
+        """A model of some `nodes` of this one's main graph, which reads `inputs` and writes the named
+        values.
+        """
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.header)
+        ends = [gs.Variable(name) for name in outputs]
+        export_graph(gs.Graph(list(nodes), list(inputs), ends), lambda tensor: tensor, proto.graph)
+        del proto.graph.value_info[:]
+        return Model(proto, self.folder)
 
     def stored_bytes(self) -> int:
         """Bytes of all tensors (initializers and attributes), wherever they lie."""

@@ -32,6 +32,7 @@ PASSES = {
     "upgrade-opset": "optc.passes.canonicalize.upgrade_opset:UpgradeOpset",
     "move-preactivation": "optc.passes.preactivation.move:MovePreactivation",
     "prune": "optc.passes.prune.prune:Prune",
+    "prune-channels": "optc.passes.prune.prune_channels:PruneChannels",
     "quantize": "optc.passes.quantize.quantize:Quantize",
     "requantize": "optc.passes.quantize.requantize:Requantize",
 }

@@ -78,17 +78,24 @@ def _reason(node: gs.Node, inputs: list[gs.Tensor], weight: gs.Constant | None, 
     return None
 
 
-def choose_layers(layers: list[Layer], patterns: tuple[str, ...]) -> list[Layer]:
-    """The layers whose names match one of the patterns (`fnmatch`, with case); all, where there are none.
+def match_patterns(who: str, names: list[str], patterns: tuple[str, ...]) -> list[str]:
+    """The `names` of layers that match one of the patterns (`fnmatch`, with case).
 
-    Raises `InputError`, naming the layers there are, for a pattern that matches nothing.
+    Raises `InputError`, naming the layers there are, for a pattern that matches nothing; `who` says whose.
     """
-    names = [layer.name for layer in layers]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             known = ", ".join(names[:_SHOWN]) or "none"
-            raise InputError(f"prune: no layer matches '{pattern}'; the layers are {known}{more}")
-    if not patterns:
-        return layers
-    return [layer for layer in layers if any(fnmatchcase(layer.name, p) for p in patterns)]
+            raise InputError(f"{who}: no layer matches '{pattern}'; the layers are {known}{more}")
+    return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
+
+
+def choose_layers(layers: list[Layer], patterns: tuple[str, ...], skip: tuple[str, ...] = ()) -> list[Layer]:
+    """The layers that match `patterns` (all, where there are none), without those that match `skip`.
+
+    Raises `InputError` as `match_patterns` does.
+    """
+    names = [layer.name for layer in layers]
+    chosen, skipped = (match_patterns("prune", names, p) for p in (patterns, skip))
+    return [x for x in layers if x.name not in skipped and (not patterns or x.name in chosen)]

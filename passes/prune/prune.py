@@ -54,7 +54,7 @@ class Prune:
         return changed
 
     def _masks(self, layers: list[Layer]) -> list[Mask]:
-        criterion = CRITERIA[self.criterion]
+        criterion = CRITERIA[self.criterion].scores
         scores = [criterion(layer.weight.values, {}) for layer in layers]
         if self.scope == "global" and scores:
             return lowest_masks(scores, self.sparsity)

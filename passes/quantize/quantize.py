@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Lossy
-from optc.passes.quantize.calibrate import observe
+from optc.passes.calibrate import observe
 from optc.passes.quantize.groups import Range, code_ranges, sources
 from optc.passes.quantize.insert import Inserter
 from optc.passes.quantize.plan import plan_layers
@@ -108,7 +108,8 @@ class Quantize:
     ) -> dict[int, Code]:
         """The code of each coded value, by its id()."""
         watched = [t for t in sources(region) if t.name not in known]
-        seen = observe(model, watched, context, self._statistics(), self.samples) if watched else {}
+        make = self._statistics()
+        seen = observe(model, {t.name: make() for t in watched}, context, self.samples) if watched else {}
         found = {id(t): known[t.name] for t in sources(region) if t.name in known}
         found |= {id(t): seen[t.name].range() for t in watched}
         dtype = np.dtype(self.activations)

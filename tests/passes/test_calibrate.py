@@ -8,7 +8,7 @@ from optc.models.data import Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context
-from optc.passes.quantize.calibrate import observe
+from optc.passes.calibrate import observe
 from optc.passes.quantize.statistics import MinMax
 
 TEXT = """
@@ -27,8 +27,8 @@ def samples(folder: Path, **arrays: np.ndarray) -> Samples:
 
 
 def seen(model: Model, data: Samples | None, names: str, **options: int) -> dict[str, tuple[float, float]]:
-    tensors = [t for n, t in model.view.tensors().items() if n in names]
-    found = observe(model, tensors, Context(calibration=data), MinMax, **options)
+    watched = {n: MinMax() for n in model.view.tensors() if n in names}
+    found = observe(model, watched, Context(calibration=data), **options)
     return {name: s.range() for name, s in found.items()}
 
 
@@ -62,7 +62,7 @@ def test_progress_is_shown(tmp_path: Path) -> None:
 
     model = model_of()
     context = Context(calibration=samples(tmp_path, x=X), progress=Bar())
-    observe(model, [model.view.outputs[0]], context, MinMax)
+    observe(model, {model.view.outputs[0].name: MinMax()}, context)
     assert Bar.shown == [("calibrating", 3)]
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -15,38 +14,34 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Session, check_feeds
 from optc.passes.base import Context
-from optc.passes.quantize.statistics import Statistics
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def observe(
-    model: Model,
-    tensors: Sequence[gs.Tensor],
-    context: Context,
-    statistics: Callable[[], Statistics],
-    limit: int | None = None,
-) -> dict[str, Statistics]:
-    """Statistics of `tensors` of the float `model` over the first `limit` calibration samples, by name.
+class Gatherer(Protocol):
+    """Takes in the values of one tensor, sample by sample."""
 
-    One sample is in memory at a time (a batch, where the model's batch is fixed). Raises `InputError` where
-    there are no samples, where they do not fit the inputs, or where NaN or infinity turns up, naming tensor
-    and sample.
+    def add(self, values: NDArray[Any]) -> None:
+        """Take in `values`, all finite, any shape."""
+        ...
+
+
+G = TypeVar("G", bound=Gatherer)
+
+
+def observe(
+    model: Model, watched: Mapping[str, G], context: Context, limit: int | None = None, who: str = "quantize"
+) -> Mapping[str, G]:
+    """Show values of the float `model`, by name, to `watched` over the first `limit` calibration samples.
+
+    One sample is in memory at a time (a batch, where the model's batch is fixed). `who` asks, for messages.
+    Returns `watched`. Raises `InputError` where there are no samples, where they do not fit the inputs, or
+    where NaN or infinity turns up, naming tensor and sample.
     """
-    samples = context.calibration
-    if samples is None:
-        raise InputError("quantize needs calibration samples: give them with --calib SAMPLES.npz")
-    names = check_feeds(model, samples.members, str(samples.path))
-    size = _batch(model, samples)
-    watched = {t.name: statistics() for t in tensors}
     session = Session(_watching(model, list(watched)), optimize=True)
+    names = {t.name for t in model.view.inputs}
     outputs = [n for n in watched if n not in names]
-    count = samples.length if limit is None else max(min(limit, samples.length), size)
-    batches = samples.batches(names, size, count - count % size)
-    for index, feeds in enumerate(context.progress.track(batches, "calibrating", count // size)):
-        where = f"{samples.path}: {_which(index, size)}"
-        for name, values in feeds.items():
-            _check_finite(values, f"{where}: array '{name}' holds NaN or infinity")
+    for where, feeds in calibration_feeds(model, context, limit, who):
         for name, values in _run(session, feeds, outputs):
             _check_finite(values, f"{where}: makes '{name}' NaN or infinite")
             watched[name].add(values)
@@ -54,6 +49,27 @@ def observe(
             if name in watched:
                 watched[name].add(feeds[name])
     return watched
+
+
+def calibration_feeds(
+    model: Model, context: Context, limit: int | None = None, who: str = "quantize", what: str = "calibrating"
+) -> Iterator[tuple[str, Arrays]]:
+    """The first `limit` calibration samples as inputs of `model`, each with where it comes from.
+
+    Raises `InputError` as `observe` does.
+    """
+    samples = context.calibration
+    if samples is None:
+        raise InputError(f"{who} needs calibration samples: give them with --calib SAMPLES.npz")
+    names = check_feeds(model, samples.members, str(samples.path))
+    size = _batch(model, samples)
+    count = samples.length if limit is None else max(min(limit, samples.length), size)
+    batches = samples.batches(names, size, count - count % size)
+    for index, feeds in enumerate(context.progress.track(batches, what, count // size)):
+        where = f"{samples.path}: {_which(index, size)}"
+        for name, values in feeds.items():
+            _check_finite(values, f"{where}: array '{name}' holds NaN or infinity")
+        yield where, feeds
 
 
 def _run(session: Session, feeds: Arrays, outputs: list[str]) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -1,0 +1,1 @@
+"""Working through a model layer by layer on calibration samples."""

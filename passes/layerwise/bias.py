@@ -1,0 +1,71 @@
+"""The bias of a layer, wherever the graph keeps it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Bias:
+    """The bias of a Conv, Gemm or MatMul, one value a channel of its output.
+
+    `inside`: the layer itself adds it; else an Add behind a MatMul does. A layer without one gets it by
+    `set`.
+    """
+
+    def __init__(self, node: gs.Node) -> None:
+        self._node = node
+        self._reader, self._index = (node, 2) if node.op != "MatMul" else _adder(node)
+        self.inside = node.op != "MatMul"
+
+    @property
+    def values(self) -> Array:
+        """The bias, [channels]; zeros where there is none."""
+        count = _channels(self._node)
+        dtype = self._node.inputs[1].dtype
+        if self._reader is None or not _given(self._reader, self._index):
+            return np.zeros(count, dtype)
+        return np.array(np.broadcast_to(self._reader.inputs[self._index].values.reshape(-1), (count,)))
+
+    def set(self, values: Array) -> None:
+        """Write the bias, [channels], where there is a place; a constant that others read too is copied."""
+        if self._reader is None:
+            return
+        name = f"{self._node.outputs[0].name}_bias"
+        if _given(self._reader, self._index):
+            old = self._reader.inputs[self._index]
+            name = old.name
+            if len(old.outputs) > 1:
+                name = f"{name}_{self._node.outputs[0].name}"
+            self._reader.inputs[self._index] = gs.Constant(name, values.astype(old.dtype))
+        else:
+            while len(self._reader.inputs) <= self._index:
+                self._reader.inputs.append(gs.Variable.empty())
+            self._reader.inputs[self._index] = gs.Constant(name, values.astype(self._node.inputs[1].dtype))
+
+
+def _given(node: gs.Node, index: int) -> bool:
+    return index < len(node.inputs) and not node.inputs[index].is_empty()
+
+
+def _channels(node: gs.Node) -> int:
+    shape = node.inputs[1].shape
+    if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)):
+        return int(shape[0])
+    return int(shape[-1])
+
+
+def _adder(node: gs.Node) -> tuple[gs.Node | None, int]:
+    """The Add of a constant vector that alone reads a MatMul's result."""
+    readers = list(node.outputs[0].outputs)
+    if len(readers) != 1 or readers[0].op != "Add":
+        return None, 0
+    index = 1 if readers[0].inputs[0] is node.outputs[0] else 0
+    constant = readers[0].inputs[index]
+    fits = isinstance(constant, gs.Constant) and tuple(constant.shape) == (_channels(node),)
+    return (readers[0], index) if fits else (None, 0)

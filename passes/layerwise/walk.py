@@ -1,0 +1,105 @@
+"""A model run piece by piece: what comes before a layer is computed once, and the layer may change
+meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from optc.models.model import Model
+from optc.models.session import Arrays, Session
+from optc.passes.canonicalize.edit import all_graphs
+
+Array = NDArray[Any]
+
+
+class Walk:
+    """Runs `model` from its inputs to its outputs over several samples, in steps.
+
+    Memory holds, for every sample, the values that nodes to come still read. A node's constants are
+    read when the walk passes it: changes made before take effect.
+    """
+
+    def __init__(self, model: Model, feeds: Sequence[Arrays]) -> None:
+        self._model = model
+        self._nodes = list(model.view.nodes)
+        self._places = {id(node): place for place, node in enumerate(self._nodes)}
+        self._last = _last_reads(self._nodes)
+        for tensor in model.view.outputs:
+            self._last[tensor.name] = len(self._nodes)
+        inputs = {t.name for t in model.view.inputs}
+        self._live = [{n: v for n, v in f.items() if n in inputs} for f in feeds]
+        self._at = 0
+
+    def before(self, node: gs.Node) -> None:
+        """Run everything before `node`."""
+        self._advance(self._places[id(node)], ())
+
+    def after(self, node: gs.Node) -> list[Array]:
+        """Run up to `node` and the node itself; its first output, for each sample."""
+        name = node.outputs[0].name
+        self._advance(self._places[id(node)] + 1, (name,))
+        found = [values[name] for values in self._live]
+        self._forget()
+        return found
+
+    def read(self, name: str) -> list[Array]:
+        """A value that is still to be read, for each sample."""
+        return [values[name] for values in self._live]
+
+    def outputs(self) -> list[Arrays]:
+        """Run to the end; the model's outputs, for each sample."""
+        self._advance(len(self._nodes), ())
+        return [{t.name: values[t.name] for t in self._model.view.outputs} for values in self._live]
+
+    def _advance(self, to: int, extra: Sequence[str]) -> None:
+        if to <= self._at:
+            return
+        nodes = self._nodes[self._at : to]
+        made = [t.name for n in nodes for t in n.outputs if not t.is_empty()]
+        outputs = [n for n in made if self._last.get(n, -1) >= to or n in extra]
+        read = set(_reads(nodes)) & set(self._live[0])
+        if outputs:
+            inputs = [_like(name, self._live[0][name]) for name in sorted(read)]
+            session = Session(self._model.piece(nodes, inputs, outputs), optimize=True)
+            for values in self._live:
+                values |= session.run({name: values[name] for name in read})
+        self._at = to
+        if not extra:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop what no node to come reads."""
+        for values in self._live:
+            for name in [n for n in values if self._last.get(n, -1) < self._at]:
+                del values[name]
+
+
+def _like(name: str, values: Array) -> gs.Variable:
+    return gs.Variable(name, values.dtype, [None] * values.ndim)
+
+
+def _reads(nodes: Sequence[gs.Node]) -> Iterator[str]:
+    """The names that `nodes` read, in their subgraphs too."""
+    for node in nodes:
+        yield from (t.name for t in node.inputs)
+        for value in node.attrs.values():
+            if isinstance(value, gs.Graph):
+                for graph in all_graphs(value):
+                    yield from (t.name for n in graph.nodes for t in n.inputs)
+                    yield from (t.name for t in graph.outputs)
+
+
+def _last_reads(nodes: Sequence[gs.Node]) -> dict[str, int]:
+    """The place of the last node that reads each value."""
+    return {name: place for place, node in enumerate(nodes) for name in _reads([node])}
+
+
+def stacked(arrays: Sequence[Array]) -> Array:
+    """The samples of a value, one after another along the first axis."""
+    return np.concatenate([a if a.ndim else a.reshape(1) for a in arrays])

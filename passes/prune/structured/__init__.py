@@ -1,0 +1,1 @@
+"""Structured pruning: whole channels go, and every tensor that holds them shrinks."""

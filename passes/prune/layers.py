@@ -32,6 +32,11 @@ class Layer:
     node: gs.Node
     weight: gs.Constant
 
+    @property
+    def index(self) -> int:
+        """At which input of the node the weight stands."""
+        return next(i for i, t in enumerate(self.node.inputs) if t is self.weight)
+
 
 def layer_name(node: gs.Node) -> str:
     """The node's name, or its output's where it has none."""

@@ -33,3 +33,39 @@ def lowest_masks(scores: Sequence[Array], sparsity: float) -> list[Mask]:
     together = lowest_mask(np.concatenate([s.reshape(-1) for s in scores]), sparsity)
     ends = np.cumsum([s.size for s in scores])[:-1]
     return [m.reshape(s.shape) for m, s in zip(np.split(together, ends), scores, strict=True)]
+
+
+def lowest_of_groups(scores: Array, kept: int, group: int) -> Mask:
+    """Where the lowest `group - kept` of each `group` neighbours along the last axis lie.
+
+    A rest at the end shorter than `group` loses none. Equal scores go by index, the lowest first; NaN last.
+    """
+    length = scores.shape[-1] // group * group
+    mask = np.zeros(scores.shape, np.bool_)
+    groups = scores[..., :length].reshape(*scores.shape[:-1], -1, group)
+    order = np.argsort(np.where(np.isnan(groups), np.inf, groups), axis=-1, kind="stable")
+    chosen = np.zeros(groups.shape, np.bool_)
+    np.put_along_axis(chosen, order[..., : group - kept], True, axis=-1)
+    mask[..., :length] = chosen.reshape(*scores.shape[:-1], length)
+    return mask
+
+
+def block_sums(scores: Array, rows: int, columns: int) -> Array:
+    """The sums of `rows` x `columns` blocks of the last two axes: [..., ceil(m / rows), ceil(c / columns)].
+
+    Blocks at the ends may be smaller; their sums are scaled up to whole blocks.
+    """
+    *stack, m, c = scores.shape
+    high, wide = -(-m // rows), -(-c // columns)
+    padded = np.zeros((*stack, high * rows, wide * columns))
+    padded[..., :m, :c] = scores
+    sums = padded.reshape(*stack, high, rows, wide, columns).sum(axis=(-3, -1))
+    filled = np.minimum(rows, m - rows * np.arange(high))[:, None]
+    filled = filled * np.minimum(columns, c - columns * np.arange(wide))[None, :]
+    return np.asarray(sums * (rows * columns) / filled)
+
+
+def spread_blocks(blocks: Mask, rows: int, columns: int, shape: tuple[int, ...]) -> Mask:
+    """A mask of blocks as one of single entries, of `shape`."""
+    spread = blocks.repeat(rows, axis=-2).repeat(columns, axis=-1)
+    return np.asarray(spread[..., : shape[-2], : shape[-1]])

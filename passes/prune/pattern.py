@@ -1,0 +1,96 @@
+"""Patterns of zeros: single weights, N of M neighbours, or blocks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from optc.models.errors import InputError
+from optc.passes.prune.masks import (
+    Mask,
+    block_sums,
+    lowest_mask,
+    lowest_masks,
+    lowest_of_groups,
+    spread_blocks,
+)
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """How zeros lie. `keep` of each `of` weights that are summed stay (N:M), or `rows` x `columns` go
+    together.
+
+    Rows are output channels, columns the channels that are summed, at each place of a kernel by itself: as
+    the blocks of VTA and the sparse tensor cores of NVIDIA's GPUs have it. Single weights are blocks of 1 x
+    1.
+    """
+
+    keep: int = 0
+    of: int = 0
+    rows: int = 1
+    columns: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """`single`, `N:M` such as `2:4`, or `RxC` such as `16x16`; `InputError` for anything else."""
+        if text == "single":
+            return cls()
+        groups = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", text)
+        if groups and int(groups[1]) < int(groups[2]):
+            return cls(keep=int(groups[1]), of=int(groups[2]))
+        blocks = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+        if blocks:
+            return cls(rows=int(blocks[1]), columns=int(blocks[2]))
+        raise InputError(
+            f"prune: pattern '{text}' is none; it takes single, N:M with N below M (2:4), or RxC (16x16)"
+        )
+
+    def masks(self, scores: Sequence[Array], sparsity: float, together: bool) -> list[Mask]:
+        """Which weights become zero: a mask for each array of scores, [places, output channels, input
+        channels].
+
+        The lowest share `sparsity` of the blocks, in each array or over all `together`; of N:M always the
+        same.
+        """
+        if self.of:
+            return [lowest_of_groups(s, self.keep, self.of) for s in scores]
+        sums = [block_sums(s, self.rows, self.columns) for s in scores]
+        lowest = [lowest_mask(s, sparsity) for s in sums]
+        if together and sums:
+            lowest = lowest_masks(sums, sparsity)
+        pairs = zip(lowest, scores, strict=True)
+        return [spread_blocks(mask, self.rows, self.columns, s.shape) for mask, s in pairs]
+
+
+def arranged(node: gs.Node, index: int, weight: Array) -> Array:
+    """The weight at input `index` of a layer as [places of the kernel, output channels, channels that are
+    summed].
+
+    A stack of matrices counts as places.
+    """
+    if node.op in ("Conv", "ConvTranspose"):
+        flat = weight.reshape(*weight.shape[:2], -1).transpose(2, 0, 1)
+        return flat if node.op == "Conv" else flat.transpose(0, 2, 1)
+    stack = weight.reshape(-1, *weight.shape[-2:])
+    return stack.transpose(0, 2, 1) if _summed_first(node, index) else stack
+
+
+def restored(node: gs.Node, index: int, values: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `arranged`, for a weight of `shape`."""
+    if node.op in ("Conv", "ConvTranspose"):
+        flat = values if node.op == "Conv" else values.transpose(0, 2, 1)
+        return flat.transpose(1, 2, 0).reshape(shape)
+    return (values.transpose(0, 2, 1) if _summed_first(node, index) else values).reshape(shape)
+
+
+def _summed_first(node: gs.Node, index: int) -> bool:
+    """Whether a matrix is [summed, output channels]."""
+    return bool(node.attrs.get("transB" if index else "transA", 0)) != (index == 1)

@@ -1,0 +1,108 @@
+"""Repair brings outputs back towards what they were, on samples that it has not seen."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from optc.models.data import Samples
+from optc.models.model import Model
+from optc.models.session import Session
+from optc.models.source import open_source
+from optc.passes.base import Context, Pass
+from optc.passes.pipeline import Pipeline
+from optc.passes.prune.prune import Prune
+from optc.passes.prune.prune_channels import PruneChannels
+from optc.passes.registry import parse_passes
+from optc.passes.verify.evaluate import Evaluator
+
+TEXT = """<ir_version: 10, opset_import: ["": 21]>
+g (float[N,2,8,8] x) => (float[N,3] y) {
+  [first] a = Conv <pads=[1,1,1,1]> (x, w1, b1)
+  r = Relu (a)
+  [deep] d = Conv <pads=[1,1,1,1], group=16> (r, w2)
+  [second] c = Conv (d, w3)
+  s = Relu (c)
+  p = GlobalAveragePool (s)
+  f = Flatten (p)
+  [last] m = MatMul (f, w4)
+  y = Add (m, b4)
+}"""
+SHAPES = {
+    "w1": (16, 2, 3, 3),
+    "b1": (16,),
+    "w2": (16, 1, 3, 3),
+    "w3": (32, 16, 3, 3),
+    "w4": (32, 3),
+    "b4": (3,),
+}
+
+
+def network() -> Model:
+    proto = onnx.parser.parse_model(TEXT)
+    rng = np.random.default_rng(3)
+    for name, shape in SHAPES.items():
+        values = rng.standard_normal(shape).astype(np.float32) / np.sqrt(np.prod(shape[1:]) or 1)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), name))
+    return Model(onnx.shape_inference.infer_shapes(proto))
+
+
+def inputs(seed: int, count: int) -> Any:
+    rng = np.random.default_rng(seed)
+    # Smooth images: neighbouring values tell of each other, so that there is something to make up with.
+    return np.cumsum(rng.standard_normal((count, 2, 8, 8)), axis=-1).astype(np.float32) / 3
+
+
+def noise(p: Pass, tmp_path: Path) -> float:
+    np.savez(tmp_path / "calib.npz", x=inputs(0, 64))
+    model, x = network(), inputs(1, 32)
+    wanted = Session(model).run({"x": x})["y"]
+    assert p.run(model, Context(calibration=Samples(tmp_path / "calib.npz"), align=4))
+    onnx.checker.check_model(model.to_proto(), full_check=True)
+    return float(np.mean((Session(model).run({"x": x})["y"] - wanted) ** 2))
+
+
+@pytest.mark.parametrize("kind", [Prune, PruneChannels])
+@pytest.mark.parametrize("criterion", ["magnitude", "activation"])
+def test_repaired_models_are_nearer(kind: Any, criterion: str, tmp_path: Path) -> None:
+    plain, bias, weights = (
+        noise(kind(criterion=criterion, repair=how), tmp_path) for how in ("none", "bias", "weights")
+    )
+    assert bias < plain
+    assert weights < min(bias, 0.8 * plain)
+
+
+@pytest.mark.parametrize("pattern", ["single", "2:4", "4x2"])
+def test_zeros_stay_zero(pattern: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "calib.npz", x=inputs(0, 16))
+    context = Context(calibration=Samples(tmp_path / "calib.npz"))
+    plain, repaired = network(), network()
+    Prune(pattern=pattern).run(plain, context)
+    Prune(pattern=pattern, repair="weights").run(repaired, context)
+    for a, b in zip(plain.view.nodes, repaired.view.nodes, strict=True):
+        if a.op in ("Conv", "MatMul"):
+            assert np.array_equal(a.inputs[1].values == 0, b.inputs[1].values == 0)
+            assert not np.array_equal(a.inputs[1].values, b.inputs[1].values)
+
+
+def test_same_seed_same_bytes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "calib.npz", x=inputs(0, 16))
+    found = []
+    for _ in range(2):
+        model = network()
+        context = Context(calibration=Samples(tmp_path / "calib.npz"), align=4, seed=5)
+        PruneChannels(repair="weights", criterion="random").run(model, context)
+        found.append(model.to_proto().SerializeToString(deterministic=True))
+    assert found[0] == found[1]
+
+
+def test_the_bundled_model_keeps_its_accuracy_at_half_its_weights() -> None:
+    source = open_source("zoo:fashion-resnet")
+    assert source.calibration is not None and source.evaluation is not None
+    score = Evaluator(source.evaluation)
+    before = score(source.model).value
+    passes = parse_passes("canonicalize,prune{repair=weights}")
+    Pipeline(passes).run(source.model, Context(calibration=source.calibration))
+    assert score(source.model).value > before - 0.01

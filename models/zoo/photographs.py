@@ -20,6 +20,7 @@ Array = npt.NDArray[Any]
 Normalize = Callable[[Array], Array]  # [H,W,3] RGB float32 in 0..255 -> [H,W,3]
 
 CROPS = 4  # calibration crops of a photograph
+TEST_CROPS = 10
 _NAME = re.compile(r"imagenet_\d+_(\d+)\.jpg")
 _BGR_MEAN = np.array([104.006, 116.669, 122.679], np.float32)
 
@@ -59,6 +60,23 @@ def calibration_data(folder: Path, size: int, normalize: Normalize, seed: int = 
             crop = _pixels(image, (left, top, left + side, top + side), size, normalize)
             images.append(crop[:, :, ::-1] if rng.random() < 0.5 else crop)
     return {"image": np.stack(images)}
+
+
+def random_crops(folder: Path, size: int, normalize: Normalize, seed: int = 0) -> Array:
+    """[200,3,size,size]: ten squares of each photograph, at random places, 50 to 100% of the shorter side.
+
+    What a benchmark compares models on; sides and places are drawn all at once, so that none is one of
+    `calibration_data`.
+    """
+    images = list(_photographs(folder))
+    drawn = np.random.default_rng(seed).uniform(size=(len(images), TEST_CROPS, 3))
+    crops = []
+    for (image, _), places in zip(images, drawn, strict=True):
+        for share, x, y in places:
+            side = round(min(image.size) * (0.5 + 0.5 * share))
+            left, top = (int(at * (length - side + 1)) for at, length in zip((x, y), image.size, strict=True))
+            crops.append(_pixels(image, (left, top, left + side, top + side), size, normalize))
+    return np.stack(crops)
 
 
 def _photographs(folder: Path) -> list[tuple["Image", int]]:

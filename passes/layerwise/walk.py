@@ -22,12 +22,14 @@ class Walk:
     """Runs `model` from its inputs to its outputs over several samples, in steps.
 
     Memory holds, for every sample, the values that nodes to come still read. A node's constants are
-    read when the walk passes it: changes made before take effect.
+    read when the walk passes it, and what is computed from constants alone (a weight from its codes) is
+    computed then: changes made before take effect.
     """
 
     def __init__(self, model: Model, feeds: Sequence[Arrays]) -> None:
         self._model = model
-        self._nodes = list(model.view.nodes)
+        self._fixed = _fixed(model.view.nodes)
+        self._nodes = [n for n in model.view.nodes if id(n) not in self._fixed]
         self._places = {id(node): place for place, node in enumerate(self._nodes)}
         self._last = _last_reads(self._nodes)
         for tensor in model.view.outputs:
@@ -52,11 +54,6 @@ class Walk:
         """A value that is still to be read, for each sample."""
         return [values[name] for values in self._live]
 
-    def outputs(self) -> list[Arrays]:
-        """Run to the end; the model's outputs, for each sample."""
-        self._advance(len(self._nodes), ())
-        return [{t.name: values[t.name] for t in self._model.view.outputs} for values in self._live]
-
     def _advance(self, to: int, extra: Sequence[str]) -> None:
         if to <= self._at:
             return
@@ -66,18 +63,46 @@ class Walk:
         read = set(_reads(nodes)) & set(self._live[0])
         if outputs:
             inputs = [_like(name, self._live[0][name]) for name in sorted(read)]
-            session = Session(self._model.piece(nodes, inputs, outputs), optimize=True)
+            session = Session(self._model.piece(self._with_fixed(nodes), inputs, outputs), optimize=True)
             for values in self._live:
                 values |= session.run({name: values[name] for name in read})
         self._at = to
         if not extra:
             self._forget()
 
+    def _with_fixed(self, nodes: Sequence[gs.Node]) -> list[gs.Node]:
+        """`nodes`, and before them the nodes without inputs of the model that they read, in graph order."""
+        needed: dict[int, gs.Node] = {}
+        waiting = list(nodes)
+        while waiting:
+            for tensor in waiting.pop().inputs:
+                for maker in tensor.inputs:
+                    if id(maker) in self._fixed and id(maker) not in needed:
+                        needed[id(maker)] = maker
+                        waiting.append(maker)
+        return sorted(needed.values(), key=lambda n: self._fixed[id(n)]) + list(nodes)
+
     def _forget(self) -> None:
         """Drop what no node to come reads."""
         for values in self._live:
             for name in [n for n in values if self._last.get(n, -1) < self._at]:
                 del values[name]
+
+
+def _fixed(nodes: Sequence[gs.Node]) -> dict[int, int]:
+    """The nodes that compute from constants alone, by id(), with their places."""
+    found: dict[int, int] = {}
+    for place, node in enumerate(nodes):
+        bodies = any(isinstance(value, gs.Graph) for value in node.attrs.values())
+        if bodies or not node.inputs:
+            continue
+        if all(_is_fixed(t, found) for t in node.inputs):
+            found[id(node)] = place
+    return found
+
+
+def _is_fixed(tensor: gs.Tensor, nodes: dict[int, int]) -> bool:
+    return isinstance(tensor, gs.Constant) or tensor.is_empty() or any(id(m) in nodes for m in tensor.inputs)
 
 
 def _like(name: str, values: Array) -> gs.Variable:

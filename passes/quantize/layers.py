@@ -13,7 +13,9 @@ from optc.passes.quantize.scales import Code, bounded, power_of_two
 Array = NDArray[Any]
 
 INT32_MAX = 2**31 - 1
-_BIAS_MAX = 2.0**30
+BIAS_MAX = 2.0**30
+ROOM = 1.25
+"""By how much learning may raise the bound of an accumulator; sums of accumulators are planned with it."""
 _FINEST = 2.0**-20
 
 
@@ -73,7 +75,7 @@ def _scales(source: LayerSource, per_channel: bool) -> Array:
     scale = np.abs(source.weight.astype(np.float64)).max(axis=others, initial=0) / 127
     x_scale = np.float64(source.input.scale)
     if source.bias is not None:
-        scale = np.maximum(scale, np.abs(source.bias.astype(np.float64)) / (x_scale * _BIAS_MAX))
+        scale = np.maximum(scale, np.abs(source.bias.astype(np.float64)) / (x_scale * BIAS_MAX))
     if source.output_scale is not None:
         scale = np.maximum(scale, _FINEST * source.output_scale / x_scale)
     return np.asarray(scale if per_channel else scale.max(keepdims=True, initial=0))
@@ -89,7 +91,7 @@ def _with_scale(source: LayerSource, scale: Array) -> Layer:
     bias = None
     if source.bias is not None:
         exact = np.rint(source.bias.astype(np.float64) / product.astype(np.float64))
-        bias = np.clip(exact, -_BIAS_MAX, _BIAS_MAX).astype(np.int32)
+        bias = np.clip(exact, -BIAS_MAX, BIAS_MAX).astype(np.int32)
         bound = bound + np.abs(bias.astype(np.int64))
     return Layer(weight, scale, bias, product, bound)
 
@@ -115,8 +117,9 @@ def finest_scale(terms: list[Term]) -> Array:
 def sum_fits(terms: list[Term]) -> Array:
     """Whether the terms, each shifted left to the finest scale of its channel, sum within int32.
 
-    Returns a bool for each channel. Half of int32's range is left to the rounding term.
+    Returns a bool for each channel. Half of int32's range is left to the rounding term, and `ROOM` to
+    learning.
     """
     finest = finest_scale(terms).astype(np.float64)
     total = sum(t.bound * (t.scale.astype(np.float64) / finest) for t in terms)
-    return np.asarray(total <= INT32_MAX // 2)
+    return np.asarray(total * ROOM <= INT32_MAX // 2)

@@ -16,6 +16,8 @@ from optc.passes.base import Context, Contract, Lossy
 from optc.passes.calibrate import observe
 from optc.passes.quantize.groups import Range, code_ranges, sources
 from optc.passes.quantize.insert import Inserter
+from optc.passes.quantize.layers import Layer
+from optc.passes.quantize.learn import Job, learn_weights
 from optc.passes.quantize.plan import plan_layers
 from optc.passes.quantize.region import Region, find_region
 from optc.passes.quantize.scales import Code, activation_code
@@ -38,6 +40,9 @@ class Quantize:
     calibration samples; `rounding`: half to even, or half up, written into the model's metadata;
     `residual=accumulator`: what only feeds an Add stays in the accumulator, without a code of its own.
 
+    `weights=learnt`: each layer's integers are fitted to what the float layer makes, on the codes that the
+    layers before it really give, instead of rounding each weight to the nearest.
+
     A Split of what becomes integer is written as Slices.
 
     Needs opset 13 and calibration samples. BatchNormalization should be folded before (canonicalize). What
@@ -54,6 +59,7 @@ class Quantize:
     rounding: Literal["even", "half_up"] = "even"
     residual: Literal["code", "accumulator"] = "code"
     per_channel: bool = True
+    weights: Literal["nearest", "learnt"] = "nearest"
     samples: int | None = None
 
     def __post_init__(self) -> None:
@@ -79,6 +85,9 @@ class Quantize:
         self._check(model)
         codes = self._codes(model, region, context, known)
         layers = plan_layers(region, codes, self.per_channel, self.scales == "pow2")
+        learnt = self.weights == "learnt"
+        before = model.copy() if learnt else model
+        jobs = _jobs(before, model, region, layers, codes) if learnt else []
         inserter = Inserter(model.graph, region)
         for unit in region.units:
             if id(unit) in layers:
@@ -89,6 +98,8 @@ class Quantize:
             inserter.code(tensor, codes[id(tensor)])
         inserter.finish()
         model.set_metadata(ROUNDING, self.rounding)
+        if jobs:
+            learn_weights(before, model, jobs, context, self.samples)
         return True
 
     def _check(self, model: Model) -> None:
@@ -122,6 +133,19 @@ class Quantize:
             "percentile": lambda: Percentile(self.percentile),
         }
         return makers[self.calibration]
+
+
+def _jobs(
+    before: Model, model: Model, region: Region, layers: Mapping[int, Layer], codes: Mapping[int, Code]
+) -> list[Job]:
+    """What there is to learn; `before` is a copy of `model`, which is float still."""
+    originals = dict(zip((id(n) for n in model.view.nodes), before.view.nodes, strict=True))
+    found = []
+    for unit in region.units:
+        if unit.weight is not None:
+            reach = codes[id(unit.operands[0])].reach
+            found.append(Job(unit, layers[id(unit)], originals[id(unit.head)], unit.weight.values, reach))
+    return found
 
 
 def _facts(region: Region) -> dict[str, Any]:

@@ -75,9 +75,9 @@ def test_accumulator_that_could_overflow_is_coarser(per_channel: bool) -> None:
 
 def test_sum_of_terms() -> None:
     fine, coarse = np.full(1, 2.0**-20), np.array([1.0, 2.0**-10])
-    terms = [Term(fine, np.full(1, 100)), Term(coarse, np.array([1000, 1000]))]
-    assert sum_fits(terms).tolist() == [True, True]  # (1000 << 20) + 100 is just below 2**30
-    assert sum_fits([Term(fine, np.full(1, 100)), Term(coarse, np.array([1024, 1]))]).tolist() == [
+    terms = [Term(fine, np.full(1, 100)), Term(coarse, np.array([800, 800]))]
+    assert sum_fits(terms).tolist() == [True, True]  # 1.25 * ((800 << 20) + 100) is below 2**30
+    assert sum_fits([Term(fine, np.full(1, 100)), Term(coarse, np.array([820, 1]))]).tolist() == [
         False,
         True,
     ]

@@ -62,12 +62,28 @@ class Pattern:
         """
         if self.of:
             return [lowest_of_groups(s, self.keep, self.of) for s in scores]
-        sums = [block_sums(s, self.rows, self.columns) for s in scores]
+        folded = [self._folded(s) for s in scores]
+        sums = [block_sums(s, self.rows, self.columns) for s in folded]
         lowest = [lowest_mask(s, sparsity) for s in sums]
         if together and sums:
             lowest = lowest_masks(sums, sparsity)
-        pairs = zip(lowest, scores, strict=True)
-        return [spread_blocks(mask, self.rows, self.columns, s.shape) for mask, s in pairs]
+        found = []
+        for mask, fold, whole in zip(lowest, folded, scores, strict=True):
+            spread = spread_blocks(mask, self.rows, self.columns, fold.shape)
+            found.append(spread if fold.shape == whole.shape else _unfolded(spread, whole.shape))
+        return found
+
+    def _folded(self, scores: Array) -> Array:
+        """Where there are fewer channels than a block is wide, the places of the kernel are columns, too."""
+        places, outputs, channels = scores.shape
+        if channels >= self.columns:
+            return scores
+        return scores.transpose(1, 0, 2).reshape(1, outputs, places * channels)
+
+
+def _unfolded(values: Array, shape: tuple[int, ...]) -> Array:
+    places, outputs, channels = shape
+    return values.reshape(outputs, places, channels).transpose(1, 0, 2)
 
 
 def arranged(node: gs.Node, index: int, weight: Array) -> Array:

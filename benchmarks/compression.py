@@ -44,9 +44,9 @@ Array = NDArray[Any]
 
 OURS = {
     "nearest": "quantize",
-    "learnt": "quantize{weights=learnt,calibration=percentile}",
+    "learnt": "quantize{weights=learnt,calibration=mse}",
     "nearest, pow2": "quantize{scales=pow2}",
-    "learnt, pow2": "quantize{weights=learnt,scales=pow2}",
+    "learnt, pow2": "quantize{weights=learnt,scales=pow2,calibration=mse}",
 }
 """The first two are compared with the peer; of those the one of more accuracy counts."""
 

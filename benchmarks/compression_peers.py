@@ -33,7 +33,8 @@ def quantize_static(model: Model, samples: Samples, method: str, activations: st
         """The calibration samples, one at a time."""
 
         def __init__(self) -> None:
-            self._batches: Iterator[dict[str, Any]] = iter(samples.batches(list(samples.members), 1, limit))
+            names = [t.name for t in model.view.inputs]
+            self._batches: Iterator[dict[str, Any]] = iter(samples.batches(names, 1, limit))
 
         def get_next(self) -> dict[str, Any] | None:
             """The next sample, None at the end."""

@@ -22,7 +22,14 @@ from optc.passes.quantize.plan import plan_layers
 from optc.passes.quantize.region import Region, find_region
 from optc.passes.quantize.scales import Code, activation_code
 from optc.passes.quantize.splits import slice_splits
-from optc.passes.quantize.statistics import MinMax, Percentile, Statistics
+from optc.passes.quantize.statistics import (
+    MinMax,
+    Percentile,
+    Searched,
+    Statistics,
+    divergence,
+    squared_error,
+)
 
 ROUNDING = "optc.rounding"
 """The metadata entry that says how the model's integers are rounded; absent means `even`."""
@@ -36,8 +43,9 @@ class Quantize:
 
     Weights are symmetric int8, one scale a channel (`per_channel`) or a tensor; biases int32. `activations`:
     their type; `scales`: any, or powers of two only; `calibration`: the range of an activation is from its
-    smallest to its largest value, or holds `percentile` percent of them; `samples`: use only that many
-    calibration samples; `rounding`: half to even, or half up, written into the model's metadata;
+    smallest to its largest value, or holds `percentile` percent of them, or is the one whose codes have the
+    least squared error (`mse`) or the distribution nearest to the values' (`entropy`); `samples`: use only
+    that many calibration samples; `rounding`: half to even, or half up, written into the model's metadata;
     `residual=accumulator`: what only feeds an Add stays in the accumulator, without a code of its own.
 
     `weights=learnt`: each layer's integers are fitted to what the float layer makes, on the codes that the
@@ -54,7 +62,7 @@ class Quantize:
 
     activations: Literal["int8", "uint8"] = "uint8"
     scales: Literal["any", "pow2"] = "any"
-    calibration: Literal["minmax", "percentile"] = "minmax"
+    calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
     percentile: float = 99.99
     rounding: Literal["even", "half_up"] = "even"
     residual: Literal["code", "accumulator"] = "code"
@@ -125,12 +133,18 @@ class Quantize:
         found |= {id(t): seen[t.name].range() for t in watched}
         dtype = np.dtype(self.activations)
         ranges = code_ranges(region, found, dtype == np.uint8)
-        return {key: activation_code(*ranges[key], dtype, self.scales == "pow2") for key in ranges}
+        return {key: self._code(*ranges[key]) for key in ranges}
+
+    def _code(self, low: float, high: float) -> Code:
+        """The code of an activation seen in [low, high]."""
+        return activation_code(low, high, np.dtype(self.activations), self.scales == "pow2")
 
     def _statistics(self) -> Callable[[], Statistics]:
         makers: dict[str, Callable[[], Statistics]] = {
             "minmax": MinMax,
             "percentile": lambda: Percentile(self.percentile),
+            "mse": lambda: Searched(self._code, squared_error),
+            "entropy": lambda: Searched(self._code, divergence),
         }
         return makers[self.calibration]
 

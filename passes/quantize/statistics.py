@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optc.passes.quantize.scales import Code
+
 Array = NDArray[Any]
+Loss = Callable[[Array, Array, Code], float]
 
 BINS = 4096
 """Bins of a histogram, half of them below zero."""
+
+_SHARES = tuple(1 - step / 50 for step in range(36))
+"""The shares of the seen range that are tried, the widest first."""
 
 
 class Statistics(Protocol):
@@ -110,6 +117,73 @@ class Percentile:
     def range(self) -> tuple[float, float]:
         """Of the histogram."""
         return self.histogram.percentile_range(self.percentile)
+
+
+class Searched:
+    """The range, among shrunken ones, whose code has the least `loss` on the histogram of the values seen.
+
+    `code`: the code that spans a range; `loss(values, counts, code)`: what it costs, for bins by their
+    middles.
+    """
+
+    def __init__(self, code: Callable[[float, float], Code], loss: Loss) -> None:
+        self._code, self._loss = code, loss
+        self.histogram = Histogram()
+
+    def add(self, values: Array) -> None:
+        """Take in `values`."""
+        self.histogram.add(values)
+
+    def range(self) -> tuple[float, float]:
+        """Both ends shrunk alike first, then each by itself; of equal losses the widest range."""
+        low, high = self.histogram.seen.range()
+        filled = np.flatnonzero(self.histogram.counts)
+        if not filled.size or low == high == 0:
+            return low, high
+        counts = self.histogram.counts[filled]
+        middles = ((filled - BINS // 2 + 0.5) * self.histogram.width).clip(low, high)
+
+        def best(tried: list[tuple[float, float]]) -> tuple[float, float]:
+            return min(tried, key=lambda r: self._loss(middles, counts, self._code(*r)))
+
+        low, high = best([(low * share, high * share) for share in _SHARES])
+        low, high = best([(low * share, high) for share in _SHARES])
+        return best([(low, high * share) for share in _SHARES])
+
+
+def squared_error(values: Array, counts: Array, code: Code) -> float:
+    """The sum of squared errors of the codes."""
+    x = values.astype(np.float32)
+    return float(np.sum(counts * np.square((code.dequantize(code.quantize(x)) - x).astype(np.float64))))
+
+
+def divergence(values: Array, counts: Array, code: Code) -> float:
+    """How far the distribution of the codes is from that of the values: Kullback-Leibler, as TensorRT
+    calibrates.
+
+    Values beyond the range count as its ends; a code's share is spread evenly over the bins that have it.
+    Bins at zero, which has a code of its own whatever the range, do not count. (S. Migacz, "8-bit inference
+    with TensorRT", GTC 2017.)
+    """
+    away = np.abs(values) > np.abs(values).min() + 1e-30
+    codes = code.quantize(values[away].astype(np.float32)).astype(np.int64) - code.limits[0]
+    p = counts[away].astype(np.float64)
+    mass = np.bincount(codes, p * _within(values[away], code), 256)
+    bins = np.bincount(codes, minlength=256)
+    q = mass[codes] / bins[codes]
+    total_p, total_q = p.sum(), q.sum()
+    if total_p == 0 or total_q == 0:
+        return 0.0
+    p, q = p / total_p, np.maximum(q / total_q, 1e-12)
+    return float(np.sum(p * np.log(np.maximum(p, 1e-300) / q)))
+
+
+def _within(values: Array, code: Code) -> Array:
+    """Which values the codes reach; the reference distribution holds the others at its ends, the codes do
+    not.
+    """
+    low, high = ((limit - code.zero_point) * float(code.scale) for limit in code.limits)
+    return (values >= low - float(code.scale) / 2) & (values <= high + float(code.scale) / 2)
 
 
 def _exponent(reach: float) -> int:

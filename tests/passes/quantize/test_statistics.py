@@ -4,7 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from optc.passes.quantize.statistics import BINS, Histogram, MinMax, Percentile
+from optc.passes.quantize.scales import Code, activation_code
+from optc.passes.quantize.statistics import (
+    BINS,
+    Histogram,
+    MinMax,
+    Percentile,
+    Searched,
+    divergence,
+    squared_error,
+)
 
 values = hnp.arrays(np.float32, st.integers(0, 30), elements=st.floats(-(2.0**40), 2.0**40, width=32))
 
@@ -71,3 +80,53 @@ def test_nothing_seen() -> None:
 def test_memory_is_constant() -> None:
     found = histogram([np.full(10, 2.0**k, np.float32) for k in range(100)])
     assert found.counts.shape == (BINS,)
+
+
+KINDS = st.tuples(st.sampled_from(["int8", "uint8"]), st.booleans())
+ANY = hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-100, 100, width=32))
+
+
+def error(values: np.ndarray, code: Code) -> float:
+    return float(np.sum(np.square(code.dequantize(code.quantize(values)) - values, dtype=np.float64)))
+
+
+@given(ANY, KINDS)
+def test_searched_ranges_lie_in_what_was_seen(values: np.ndarray, kind: tuple[str, bool]) -> None:
+    def code(low: float, high: float) -> Code:
+        return activation_code(low, high, np.dtype(kind[0]), kind[1])
+
+    for loss in (squared_error, divergence):
+        searched = Searched(code, loss)
+        for part in np.array_split(values, 3):
+            searched.add(part)
+        low, high = searched.range()
+        assert values.min() <= low <= high <= values.max()
+        again = Searched(code, loss)
+        again.add(values[::-1])
+        assert again.range() == (low, high)
+
+
+def test_the_least_squared_error_clips_what_is_rare() -> None:
+    values = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
+    values[0] = 40
+
+    def code(low: float, high: float) -> Code:
+        return activation_code(low, high, np.dtype(np.int8), False)
+
+    for loss, most in ((squared_error, 0.5), (divergence, 1.0)):
+        searched = Searched(code, loss)
+        searched.add(values)
+        assert searched.range()[1] < 30
+        assert error(values, code(*searched.range())) < most * error(values, code(values.min(), values.max()))
+
+
+def test_powers_of_two_may_clip_half_the_range() -> None:
+    values = np.concatenate([np.linspace(0, 1, 5000), [1.1]]).astype(np.float32)
+
+    def code(low: float, high: float) -> Code:
+        return activation_code(low, high, np.dtype(np.uint8), True)
+
+    searched = Searched(code, squared_error)
+    searched.add(values)
+    assert code(*searched.range()).scale == 2**-8
+    assert code(values.min(), values.max()).scale == 2**-7

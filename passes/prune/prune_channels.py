@@ -110,7 +110,7 @@ class PruneChannels:
         """The families that `layers` and `skip` leave: none of whose layers must be skipped, and one is
         chosen.
         """
-        names = list(dict.fromkeys(layer_name(slot.place.node) for slot in channels.slots if slot.out))
+        names = list(channels.layers)
         chosen, skipped = (set(match_patterns(self.name, names, p)) for p in (self.layers, self.skip))
         found = []
         for family in channels.families:

@@ -58,7 +58,12 @@ class Family:
 
 @dataclass(frozen=True)
 class Channels:
-    """What `find_channels` found: the axes, the component of each atom, and the families."""
+    """What `find_channels` found.
+
+    `layers`: the names of all layers with weights; `components`: of each atom; `slots`: the weights' axes.
+    """
+
+    layers: tuple[str, ...]
 
     axes: Axes
     components: Atoms
@@ -89,7 +94,14 @@ def find_channels(model: Model, align: int, decline: Decline) -> Channels:
             if component not in members:
                 members.append(component)
     found = [_family(key, members, slots, components, align) for key, members in families.items()]
-    return Channels(axes, components, slots, tuple(_large_enough(found, align, decline)))
+    large = tuple(_large_enough(found, align, decline))
+    return Channels(_layers(model), axes, components, slots, large)
+
+
+def _layers(model: Model) -> tuple[str, ...]:
+    nodes = (n for n in model.view.nodes if standard(n))
+    weights = ((n, n.inputs[i]) for n in nodes for i, _, out in _weight_axes(n) if out)
+    return tuple(dict.fromkeys(layer_name(n) for n, t in weights if isinstance(t, gs.Constant)))
 
 
 def follow(model: Model) -> Axes:

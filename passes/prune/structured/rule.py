@@ -73,10 +73,9 @@ class Rule:
             self.axes.freeze(self.atoms(place, axis), reason)
 
     def stay_all(self, reason: str) -> None:
-        """Freeze every axis of every value that the node reads or writes; constants are its own affair."""
+        """Freeze every axis of every value that the node reads or writes."""
         for place in (*self.inputs, *self.outputs):
-            if not isinstance(place.tensor, gs.Constant):
-                self.stay(place, range(rank_of(place.tensor) or 0), reason)
+            self.stay(place, range(rank_of(place.tensor) or 0), reason)
 
 
 Result = str | None

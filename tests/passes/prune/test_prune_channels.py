@@ -121,6 +121,13 @@ def test_declines_what_it_cannot_follow(middle: str, reason: str) -> None:
     assert context.declined[0].reason == reason
 
 
+def test_a_model_without_shapes_is_told_what_to_do() -> None:
+    model, context = Model(onnx.parser.parse_model(TWO_LAYERS)), Context(align=1)
+    assert not PruneChannels().run(model, context)
+    reason = "its channels stay: a shape at first is not known (run canonicalize first: it infers shapes)"
+    assert [(d.where, d.reason) for d in context.declined][0] == ("first (MatMul)", reason)
+
+
 def test_says_how_far_it_came() -> None:
     text = TWO_LAYERS.replace(
         "[second] y = MatMul (a, w2)", "[second] y = MatMul (a, w2) [other] z = MatMul (x, w3)"

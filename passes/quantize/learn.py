@@ -26,6 +26,9 @@ Array = NDArray[Any]
 RIDGE = 0.3
 """How much the fitted weights are held to the float ones, as a share of the inputs' power."""
 
+SAMPLES = 128
+"""At most so many calibration samples are used: what layers read is held in memory for all of them."""
+
 _LIMIT = 127
 
 
@@ -50,7 +53,8 @@ def learn_weights(
     `before`: the float model; `model`: the quantized one, whose DQ nodes feed the layers. Scales stay. A
     channel whose accumulator could come nearer to int32's limits than before keeps its weights.
     """
-    feeds = [f for _, f in calibration_feeds(model, context, samples, what="reading samples")]
+    count = min(samples or SAMPLES, SAMPLES)
+    feeds = [f for _, f in calibration_feeds(model, context, count, what="reading samples")]
     old, new = Walk(before, feeds), Walk(model, feeds)
     for job in context.progress.track(jobs, "learning weights", len(jobs)):
         linear = as_linear(job.unit.head)

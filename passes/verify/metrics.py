@@ -109,6 +109,18 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def paired_test(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
+    """The p-value of McNemar's exact test (1947): two models are right equally often on the same samples.
+
+    `before`, `after`: which samples each has right, [samples]. Only samples on which they differ count: each
+    is as likely to go one way as the other.
+    """
+    gained, lost = int(np.sum(after & ~before)), int(np.sum(before & ~after))
+    count = gained + lost
+    tail: int = sum(math.comb(count, k) for k in range(min(gained, lost) + 1))
+    return float(min(1.0, 2 * tail / 2**count))
+
+
 def f1_score(chosen: NDArray[np.int64], labels: NDArray[Any]) -> Score:
     """F1 averaged over the classes that occur (macro), with a percentile bootstrap interval (200 draws)."""
     _check_classes(labels)

@@ -30,7 +30,8 @@ from optc.targets.vta.timing import TIMINGS, Report
 
 _PASSES = (
     "move-preactivation,"
-    "quantize{activations=int8,scales=pow2,rounding=half_up,residual=accumulator,per_channel=false}"
+    "quantize{activations=int8,scales=pow2,rounding=half_up,residual=accumulator,per_channel=false,"
+    "weights=learnt}"
 )
 
 UOPS = 2048

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from optc.models.data import Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.verify.evaluate import Evaluator
-from optc.passes.verify.metrics import METRICS, PER_SAMPLE, f1_score, mean_score, wilson
+from optc.passes.verify.metrics import METRICS, PER_SAMPLE, f1_score, mean_score, paired_test, wilson
 
 
 def identity(shape: str = "N,10", dtype: str = "float") -> Model:
@@ -126,3 +128,22 @@ def test_errors(tmp_path: Path) -> None:
         Evaluator(samples(tmp_path, x=np.zeros((4, 10), np.float32), label=np.zeros(4)))(identity())
     with pytest.raises(InputError, match="do not fit"):
         PER_SAMPLE["top1"](np.zeros((4, 1), np.float32), np.zeros(4, int))
+
+
+HITS = hnp.arrays(np.bool_, st.integers(1, 60))
+
+
+@given(HITS, st.randoms())
+def test_the_paired_test_is_symmetric_and_a_probability(before: np.ndarray, random: Any) -> None:
+    after = np.array([random.random() < 0.5 for _ in before])
+    p = paired_test(before, after)
+    assert 0 < p <= 1
+    assert p == paired_test(after, before)
+    assert paired_test(before, before) == 1
+
+
+def test_the_paired_test_as_a_table_has_it() -> None:
+    before = np.array([True] * 90 + [False] * 10)
+    after = before.copy()
+    after[:8], after[-1] = False, True
+    assert paired_test(before, after) == pytest.approx(2 * (1 + 9) / 2**9)  # 1 of 9 went the other way

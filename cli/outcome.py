@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from optc.passes.verify.checked import Outcome
-from optc.passes.verify.report import row_json, score_json, step_json
+from optc.passes.verify.report import change_json, row_json, score_json, step_json
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
@@ -14,6 +14,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
     return {
         "before": {"counts": dataclasses.asdict(outcome.before), "score": score_json(outcome.score_before)},
         "after": {"counts": dataclasses.asdict(outcome.after), "score": score_json(outcome.score_after)},
+        "difference": change_json(outcome.score_before, outcome.score_after),
         "steps": [step_json(s) | {"seconds": s.seconds} for s in outcome.steps],
         "verification": [row_json(r) | {"seconds": r.seconds} for r in outcome.rows],
     }

@@ -9,6 +9,7 @@ from optc.cli.console import console, number, print_table, size
 from optc.passes.analysis.counts import Counts
 from optc.passes.base import Score
 from optc.passes.pipeline import Step
+from optc.passes.verify.metrics import change
 from optc.passes.verify.watcher import Row
 from optc.targets.base import ENDED, Placement
 
@@ -72,6 +73,10 @@ def print_summary(before: Counts, after: Counts, scores: tuple[Score | None, Sco
     if scores[0] and scores[1]:
         name = f"{scores[0].metric} ({scores[0].samples} samples)"
         rows.append((name, _interval(scores[0]), _interval(scores[1])))
+        found = change(scores[0], scores[1])
+        if found is not None and any(scores[0].values != scores[1].values):  # type: ignore[arg-type]
+            moved = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+            rows.append(("difference, paired", f"p = {found.p:.2g}", moved))
     print_table(["", ">before", ">after"], rows)
     if before.free or after.free:
         console().print("* free dimensions count as 1")

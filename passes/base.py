@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from optc.models.data import Samples
 from optc.models.model import Model
@@ -57,13 +59,17 @@ class Declined:
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy on labelled data: `value` in [0, 1] (or the metric's unit), with a 95% interval."""
+    """Accuracy on labelled data: `value` in [0, 1] (or the metric's unit), with a 95% interval.
+
+    `values`: of each sample, where the metric is their mean; what paired comparisons need.
+    """
 
     metric: str
     value: float
     low: float
     high: float
     samples: int
+    values: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
 
 class Progress(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def mean_score(metric: str, values: Values) -> Score:
     else:
         half = _Z * float(values.std(ddof=1 if count > 1 else 0)) / math.sqrt(count)
         low, high = mean - half, mean + half
-    return Score(metric, mean, low, high, count)
+    return Score(metric, mean, low, high, count, values)
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
@@ -107,6 +108,35 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = _Z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far a score moved on the same samples: mean difference, its 95% interval, the p-value of none."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def change(before: Score, after: Score) -> Change | None:
+    """The paired difference `after - before`; None where the scores hold no values of the same samples.
+
+    The interval is the normal one of the mean difference. The p-value is McNemar's exact one for hits, else
+    that of the normal approximation.
+    """
+    a, b = before.values, after.values
+    if a is None or b is None or a.shape != b.shape or before.metric != after.metric:
+        return None
+    difference = b - a
+    mean, spread = float(difference.mean()), float(difference.std(ddof=1 if a.size > 1 else 0))
+    half = _Z * spread / math.sqrt(a.size)
+    if np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all():
+        p = paired_test(a > 0, b > 0)
+    else:
+        p = math.erfc(abs(mean) * math.sqrt(a.size / 2) / spread) if spread else float(mean == 0)
+    return Change(mean, mean - half, mean + half, p)
 
 
 def paired_test(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 from optc.passes.base import Score
 from optc.passes.pipeline import Step
+from optc.passes.verify.metrics import change
 from optc.passes.verify.watcher import Row
 
 
@@ -42,8 +43,18 @@ def row_json(row: Row) -> dict[str, Any]:
 
 
 def score_json(score: Score | None) -> dict[str, Any] | None:
-    """A score with its interval, or None."""
-    return None if score is None else json_value(dataclasses.asdict(score))
+    """A score with its interval, or None; without the values of each sample."""
+    if score is None:
+        return None
+    found: dict[str, Any] = json_value(dataclasses.asdict(dataclasses.replace(score, values=None)))
+    del found["values"]
+    return found
+
+
+def change_json(before: Score | None, after: Score | None) -> dict[str, Any] | None:
+    """The paired difference of two scores, or None."""
+    found = change(before, after) if before and after else None
+    return None if found is None else json_value(dataclasses.asdict(found))
 
 
 def json_value(value: Any) -> Any:

@@ -16,7 +16,7 @@ from optc.models.data import Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.verify.evaluate import Evaluator
-from optc.passes.verify.metrics import METRICS, PER_SAMPLE, f1_score, mean_score, paired_test, wilson
+from optc.passes.verify.metrics import METRICS, PER_SAMPLE, change, f1_score, mean_score, paired_test, wilson
 
 
 def identity(shape: str = "N,10", dtype: str = "float") -> Model:
@@ -147,3 +147,26 @@ def test_the_paired_test_as_a_table_has_it() -> None:
     after = before.copy()
     after[:8], after[-1] = False, True
     assert paired_test(before, after) == pytest.approx(2 * (1 + 9) / 2**9)  # 1 of 9 went the other way
+
+
+SCORES = hnp.arrays(np.float64, st.integers(2, 40), elements=st.floats(-5, 5))
+
+
+@given(SCORES, st.randoms())
+def test_a_change_turns_around_with_its_arguments(before: np.ndarray, random: Any) -> None:
+    after = before + np.array([random.choice([-1.0, 0.0, 0.5]) for _ in before])
+    a, b = mean_score("mse", before), mean_score("mse", after)
+    there, back = change(a, b), change(b, a)
+    assert there is not None and back is not None
+    assert there.low <= there.mean <= there.high and 0 <= there.p <= 1
+    assert there.mean == pytest.approx(-back.mean) and there.p == pytest.approx(back.p)
+    assert there.mean == pytest.approx(b.value - a.value)
+
+
+def test_hits_are_compared_by_the_exact_test() -> None:
+    before, after = np.ones(100), np.ones(100)
+    after[:5] = 0
+    found = change(mean_score("top1", before), mean_score("top1", after))
+    assert found is not None and found.mean == pytest.approx(-0.05)
+    assert found.p == pytest.approx(2 / 2**5)
+    assert change(mean_score("top1", before), mean_score("top1", after[1:])) is None

@@ -2,8 +2,8 @@
 
     python benchmarks/calibration_memory.py      measure, write results/calibration_memory.json
 
-Each calibration method runs in a child process by itself. Bar: the peak resident memory with 500 images is within
-10% of that with 32. Exit status 1 where it is not.
+Each calibration method runs in a child process by itself. Bar: the peak resident memory with 500 images is
+within 10% of that with 32. Exit status 1 where it is not.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def images(path: Path, count: int) -> None:
     """Write `count` random images of the network's input."""
     (tensor,) = open_source(f"zoo:{NETWORK}").model.view.inputs
     rng = np.random.default_rng(0)
-    np.savez(path, **{tensor.name: rng.standard_normal((count, 3, 224, 224), np.float32)})
+    arrays: dict[str, Any] = {tensor.name: rng.standard_normal((count, 3, 224, 224), np.float32)}
+    np.savez(path, **arrays)
 
 
 def main() -> int:

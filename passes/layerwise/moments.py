@@ -46,6 +46,18 @@ def moments(linear: Linear, inputs: Sequence[Array], wanted: Sequence[Array], se
     return Moments(gram / count, cross / count)
 
 
+def means(linear: Linear, inputs: Sequence[Array], wanted: Sequence[Array]) -> tuple[Array, Array]:
+    """The means over samples of the rows, [g, 1, k], and of what should be made of them, [g, 1, m]."""
+    rows = results = np.zeros(())
+    count = 0
+    for x, y in zip(inputs, wanted, strict=True):
+        part = linear.rows(x)
+        count += part.shape[1]
+        rows = rows + part.sum(axis=1, keepdims=True, dtype=np.float64)
+        results = results + linear.results(y).sum(axis=1, keepdims=True, dtype=np.float64)
+    return rows / count, results / count
+
+
 def _chosen(
     linear: Linear, inputs: Sequence[Array], wanted: Sequence[Array], rng: np.random.Generator
 ) -> Iterator[tuple[Array, Array]]:

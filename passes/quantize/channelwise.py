@@ -9,7 +9,6 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from optc.passes.analysis.shapes import broadcasts_into, shape_of
-from optc.passes.quantize.reference import SURE_TO_SATURATE
 from optc.passes.quantize.scales import Code
 from optc.passes.quantize.units import Surroundings, Unit
 
@@ -65,7 +64,7 @@ def constant_codes(op: str, values: Array, code: Code) -> tuple[Array, int]:
     Of a bound they saturate like the value's own. What an Add adds is as exact as the scale lets it be: where
     a code does not fit the value's type, all are int32 with zero point 0.
     """
-    span = SURE_TO_SATURATE * np.float64(code.scale)
+    span = 2 * (code.limits[1] - code.limits[0] + 1) * np.float64(code.scale)  # beyond all codes
     clipped = np.clip(values.astype(np.float64), -span, span)
     if op != "Add":
         return code.quantize(clipped.astype(np.float32)), code.zero_point

@@ -40,6 +40,19 @@ def code_ranges(region: Region, seen: Mapping[int, Range], unsigned: bool) -> di
     return {id(t): groups.range(id(t)) for t in region.coded}
 
 
+def with_equals(region: Region, chosen: set[int]) -> set[int]:
+    """The ids of `chosen` values, and of all that share a code with one of them."""
+    found = set(chosen)
+    while True:
+        before = len(found)
+        for unit in region.units:
+            members = {id(t) for t in (*unit.operands, unit.output)}
+            if unit.shares and members & found:
+                found |= members
+        if len(found) == before:
+            return found
+
+
 class _Groups:
     """A union-find over values; each group has a range."""
 

@@ -15,10 +15,10 @@ from optc.models.model import Model
 from optc.passes.base import Context, describe
 from optc.passes.calibrate import calibration_feeds
 from optc.passes.layerwise.linear import Linear, as_linear
-from optc.passes.layerwise.moments import Moments, least_squares, moments
+from optc.passes.layerwise.moments import Moments, least_squares, means, moments
 from optc.passes.layerwise.rounding import round_with_feedback
 from optc.passes.layerwise.walk import Walk
-from optc.passes.quantize.layers import BIAS_MAX, INT32_MAX, ROOM, Layer
+from optc.passes.quantize.layers import BIAS_MAX, ROOM, Layer
 from optc.passes.quantize.units import Unit
 
 Array = NDArray[Any]
@@ -28,8 +28,6 @@ RIDGE = 0.3
 
 SAMPLES = 128
 """At most so many calibration samples are used: what layers read is held in memory for all of them."""
-
-_LIMIT = 127
 
 
 @dataclass(frozen=True)
@@ -45,56 +43,93 @@ class Job:
     """The largest magnitude of an input's code, less its zero point."""
 
 
-def learn_weights(
-    before: Model, model: Model, jobs: list[Job], context: Context, samples: int | None
+def learn_integers(
+    before: Model, model: Model, jobs: list[Job], context: Context, samples: int | None, weights: bool
 ) -> None:
     """Set the integers of `jobs`, in graph order, to what makes the float layers' results.
 
-    `before`: the float model; `model`: the quantized one, whose DQ nodes feed the layers. Scales stay. A
-    channel whose accumulator could come nearer to int32's limits than before keeps its weights.
+    `before`: the float model; `model`: the quantized one, whose DQ nodes feed the layers. `weights`: fit the
+    weights and the biases, else the biases only (Nagel et al. 2019, arXiv 1906.04721, section 4.2). Scales
+    stay. A channel whose accumulator could come nearer to its limits than before keeps its integers.
     """
     count = min(samples or SAMPLES, SAMPLES)
     feeds = [f for _, f in calibration_feeds(model, context, count, what="reading samples")]
     old, new = Walk(before, feeds), Walk(model, feeds)
-    for job in context.progress.track(jobs, "learning weights", len(jobs)):
+    for job in context.progress.track(
+        jobs, "learning weights" if weights else "correcting biases", len(jobs)
+    ):
         linear = as_linear(job.unit.head)
         if linear is None or len(_codes_of(job.unit.head, 1).outputs) > 1:  # no product; a shared weight
+            continue
+        if not weights and job.unit.bias is None:
             continue
         context.node = describe(job.original)
         wanted = old.after(job.original)
         new.before(job.unit.head)
-        found = moments(linear, new.read(job.unit.head.inputs[0].name), wanted, context.seed)
-        _learn(job, linear, found)
+        inputs = new.read(job.unit.head.inputs[0].name)
+        if weights:
+            _learn(job, linear, moments(linear, inputs, wanted, context.seed))
+        else:
+            _correct(job, linear, *means(linear, inputs, wanted))
     context.node = None
 
 
 def _learn(job: Job, linear: Linear, found: Moments) -> None:
     """Fit, round, and put the integers into the graph."""
-    bias = job.unit.bias
     matrix = linear.matrix(job.weight).astype(np.float64)
-    shape = (linear.groups, 1, matrix.shape[2])
-    scale = np.broadcast_to(job.layer.scale.astype(np.float64), (shape[0] * shape[2],)).reshape(shape)
-    floats = np.zeros(shape)
-    if bias is not None:
-        floats = np.broadcast_to(bias.values.astype(np.float64).reshape(-1), (shape[0] * shape[2],)).reshape(
-            shape
-        )
-    inside = job.unit.head.op != "MatMul"  # else an Add behind the layer adds the bias
-    start = np.concatenate([matrix, floats if inside else np.zeros(shape)], axis=1)
+    scale, floats = _scale(job, linear), _float_bias(job, linear)
+    start = np.concatenate([matrix, floats if _inside(job) else np.zeros(floats.shape)], axis=1)
     fitted = least_squares(found, start, None, RIDGE)[:, :-1]
     rows = found.gram[:, :-1, :-1]
     mean = found.gram[:, -1:, :-1]
-    if bias is not None:  # it takes in every error of the means
+    if job.unit.bias is not None:  # it takes in every error of the means
         rows = rows - mean.transpose(0, 2, 1) @ mean
-    codes = round_with_feedback(fitted, rows, scale, _LIMIT)
-    offset = found.cross[:, -1:] - mean @ (codes * scale) + (0 if inside else floats)
-    _store(job, linear, codes, None if bias is None else offset.reshape(-1))
+    codes = round_with_feedback(fitted, rows, scale, int(np.iinfo(job.layer.weight.dtype).max))
+    _store(job, linear, codes, _offset(job, linear, codes * scale, mean, found.cross[:, -1:]))
+
+
+def _correct(job: Job, linear: Linear, mean: Array, wanted: Array) -> None:
+    """Let the bias take in the error of the means; the weights stay."""
+    codes = linear.matrix(job.layer.weight).astype(np.float64)
+    _store(job, linear, codes, _offset(job, linear, codes * _scale(job, linear), mean, wanted))
+
+
+def _offset(job: Job, linear: Linear, matrix: Array, mean: Array, wanted: Array) -> Array | None:
+    """The bias [channels] that makes the means of the results right; None for a layer without one.
+
+    `matrix`: the weights as floats, [g, k, m]; `mean`: of the rows, [g, 1, k]; `wanted`: of the results.
+    """
+    if job.unit.bias is None:
+        return None
+    return np.asarray(wanted - mean @ matrix + (0 if _inside(job) else _float_bias(job, linear))).reshape(-1)
+
+
+def _inside(job: Job) -> bool:
+    """Whether the layer itself adds its bias; else an Add behind it does."""
+    return bool(job.unit.head.op != "MatMul")
+
+
+def _scale(job: Job, linear: Linear) -> Array:
+    """The scale of each channel, [g, 1, m]."""
+    return _per_channel(job.layer.scale, job, linear)
+
+
+def _float_bias(job: Job, linear: Linear) -> Array:
+    """The float bias of each channel, [g, 1, m]; zeros where there is none."""
+    return _per_channel(np.zeros(1) if job.unit.bias is None else job.unit.bias.values, job, linear)
+
+
+def _per_channel(values: Array, job: Job, linear: Linear) -> Array:
+    """One value a channel, or one for all, as [g, 1, m] in float64."""
+    channels = job.weight.shape[job.unit.axis]
+    flat = np.broadcast_to(values.astype(np.float64).reshape(-1), (channels,))
+    return flat.reshape(linear.groups, 1, -1)
 
 
 def _store(job: Job, linear: Linear, codes: Array, offset: Array | None) -> None:
     """Write the integers of the channels whose accumulator keeps within the bounds that were planned."""
     layer, axis = job.layer, job.unit.axis
-    weight = linear.weight(codes, layer.weight.shape).astype(np.int8)
+    weight = linear.weight(codes, layer.weight.shape).astype(layer.weight.dtype)
     others = tuple(a for a in range(weight.ndim) if a != axis)
     bound = np.abs(weight.astype(np.int64)).sum(axis=others) * job.reach
     bias = None
@@ -102,11 +137,11 @@ def _store(job: Job, linear: Linear, codes: Array, offset: Array | None) -> None
         exact = np.rint(offset / np.broadcast_to(layer.product.astype(np.float64), offset.shape))
         bias = np.clip(exact, -BIAS_MAX, BIAS_MAX).astype(np.int32)
         bound = bound + np.abs(bias.astype(np.int64))
-    taken = bound <= np.minimum(ROOM * layer.bound, INT32_MAX)
+    taken = bound <= np.minimum(ROOM * layer.bound, layer.limit)
     tall = [-1 if a == axis else 1 for a in range(weight.ndim)]
     _codes_of(job.unit.head, 1).values = np.where(taken.reshape(tall), weight, layer.weight)
     if bias is not None and layer.bias is not None:
-        reader = job.unit.head if job.unit.head.op != "MatMul" else job.unit.nodes[1]
+        reader = job.unit.head if _inside(job) else job.unit.nodes[1]
         _codes_of(reader, _bias_index(reader, job)).values = np.where(taken, bias, layer.bias).astype(
             np.int32
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from optc.models.errors import InputError
+from optc.passes.prune.layers import layer_name
 from optc.passes.quantize.layers import (
     Layer,
     LayerSource,
@@ -28,13 +29,16 @@ Array = NDArray[Any]
 Codes = Mapping[int, Code]
 
 
-def plan_layers(region: Region, codes: Codes, per_channel: bool, pow2: bool) -> dict[int, Layer]:
+def plan_layers(
+    region: Region, codes: Codes, per_channel: bool, pow2: bool, wide: Collection[str] = ()
+) -> dict[int, Layer]:
     """The integer layer of every unit with weights, by the unit's id(). `codes`: by a value's id().
 
     With power-of-two scales, where layers meet other terms in the accumulator of an Add, their finest scales
-    are doubled until the sum provably fits int32. Raises `InputError` for a weight with NaN or infinity.
+    are doubled until the sum provably fits int32. `wide`: layers, by name, with weights of int16. Raises
+    `InputError` for a weight with NaN or infinity.
     """
-    plan = _Plan(region, codes, _output_scales(region, codes), per_channel, pow2)
+    plan = _Plan(region, codes, _output_scales(region, codes), per_channel, pow2, wide)
     layers = {id(u): plan.layer(u) for u in region.units if u.weight is not None}
     for unit in region.units:
         if pow2 and unit.head.op == "Add":
@@ -49,9 +53,12 @@ class _Plan:
     outputs: Mapping[int, float]
     per_channel: bool
     pow2: bool
+    wide: Collection[str]
 
     def layer(self, unit: Unit, at_least: Array | None = None) -> Layer:
         source = _source(unit, self.codes, self.outputs.get(id(unit.output)))
+        if layer_name(unit.head) in self.wide:
+            source = replace(source, dtype=np.dtype(np.int16))
         return quantize_layer(source, self.per_channel, self.pow2, at_least)
 
     def term(self, tensor: gs.Tensor, layers: Mapping[int, Layer]) -> Term:

@@ -1,10 +1,10 @@
-"""Static quantization to 8 bits, written as QuantizeLinear and DequantizeLinear pairs."""
+"""Static quantization to integers, written as QuantizeLinear and DequantizeLinear pairs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,10 +14,13 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Lossy
 from optc.passes.calibrate import observe
-from optc.passes.quantize.groups import Range, code_ranges, sources
+from optc.passes.prune.layers import layer_name
+from optc.passes.quantize.groups import Range, code_ranges, sources, with_equals
 from optc.passes.quantize.insert import Inserter
 from optc.passes.quantize.layers import Layer
-from optc.passes.quantize.learn import Job, learn_weights
+from optc.passes.quantize.learn import Job, learn_integers
+from optc.passes.quantize.leave import Choice, left_by_name, unseen_units
+from optc.passes.quantize.mixed import Attempt, Target, meet_target
 from optc.passes.quantize.plan import plan_layers
 from optc.passes.quantize.region import Region, find_region
 from optc.passes.quantize.scales import Code, activation_code
@@ -35,6 +38,7 @@ ROUNDING = "optc.rounding"
 """The metadata entry that says how the model's integers are rounded; absent means `even`."""
 
 _OLDEST_OPSET = 13
+_OLDEST_OPSET_INT16 = 21
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,24 @@ class Quantize:
     `residual=accumulator`: what only feeds an Add stays in the accumulator, without a code of its own.
 
     `weights=learnt`: each layer's integers are fitted to what the float layer makes, on the codes that the
-    layers before it really give, instead of rounding each weight to the nearest.
+    layers before it really give, instead of rounding each weight to the nearest. `bias=corrected`: only the
+    biases are.
+
+    `layers`, `skip`: name patterns of what becomes integer, and what does not. `min_snr`, `max_drop`: the
+    layers that lose most stay in `fallback`, as few as reach that signal-to-noise ratio of the outputs in dB
+    on calibration samples, or lose no more than that of the accuracy on labelled data.
 
     A Split of what becomes integer is written as Slices.
 
-    Needs opset 13 and calibration samples. BatchNormalization should be folded before (canonicalize). What
-    stays float is declined with the reason. Raises `InputError` on bad options and bad calibration data.
+    Needs opset 13 (int16: 21) and calibration samples. BatchNormalization should be folded before
+    (canonicalize). What stays float is declined with the reason: also what calibration showed only zeros of.
+    Raises `InputError` on bad options, bad calibration data, and targets that cannot be reached.
     """
 
     name: ClassVar[str] = "quantize"
-    contract: ClassVar[Contract] = Lossy("the precision beyond 8 bits of weights and activations")
+    contract: ClassVar[Contract] = Lossy("the precision beyond the integers' bits of weights and activations")
 
-    activations: Literal["int8", "uint8"] = "uint8"
+    activations: Literal["int8", "uint8", "int16"] = "uint8"
     scales: Literal["any", "pow2"] = "any"
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
     percentile: float = 99.99
@@ -68,6 +78,12 @@ class Quantize:
     residual: Literal["code", "accumulator"] = "code"
     per_channel: bool = True
     weights: Literal["nearest", "learnt"] = "nearest"
+    bias: Literal["nearest", "corrected"] = "nearest"
+    layers: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    min_snr: float | None = None
+    max_drop: float | None = None
+    fallback: Literal["float", "int16"] = "float"
     samples: int | None = None
 
     def __post_init__(self) -> None:
@@ -75,27 +91,58 @@ class Quantize:
             raise InputError(f"quantize: percentile {self.percentile} is not from 50 to 100")
         if self.samples is not None and self.samples < 1:
             raise InputError(f"quantize: samples {self.samples} is not at least 1")
+        if self.max_drop is not None and self.max_drop < 0:
+            raise InputError(f"quantize: max_drop {self.max_drop} is below 0")
+        if self.residual == "accumulator" and "int16" in (self.activations, self.fallback):
+            raise InputError("quantize: accumulators of int16 codes need 64 bits; use residual=code")
 
     def run(self, model: Model, context: Context) -> bool:
         """Quantize `model`; True unless it has nothing (more) to quantize."""
-        return self.with_ranges(model, context, {})
+        kept = left_by_name(model, self.layers, self.skip)
+        if self.min_snr is None and self.max_drop is None:
+            return self.with_ranges(model, context, {}, Choice(kept))
+        target = Target(self.min_snr, self.max_drop, self.fallback)
+        setting = "int8 pow2" if self.scales == "pow2" else "int8" if self.per_channel else "int8 per tensor"
+        return meet_target(self._attempt(), target, setting, model, context, kept)
 
-    def with_ranges(self, model: Model, context: Context, known: Mapping[str, Range]) -> bool:
-        """As `run`; calibration has to tell only the ranges of values that are not `known`, by name."""
-        region = find_region(model, self.residual == "accumulator")
-        if model.opset >= _OLDEST_OPSET and slice_splits(model, region):
-            region = find_region(model, self.residual == "accumulator")
-        for node, reason in region.left:
-            context.decline(node, reason)
-        context.facts.update(_facts(region))
-        if not region.units:
-            return False
-        self._check(model)
-        codes = self._codes(model, region, context, known)
-        layers = plan_layers(region, codes, self.per_channel, self.scales == "pow2")
-        learnt = self.weights == "learnt"
-        before = model.copy() if learnt else model
-        jobs = _jobs(before, model, region, layers, codes) if learnt else []
+    def _attempt(self) -> Attempt:
+        """As `with_ranges`; ranges seen once are not observed again."""
+        known: dict[str, Range] = {}
+        return lambda model, context, choice: self.with_ranges(model, context, known, choice)
+
+    def with_ranges(self, model: Model, context: Context, known: dict[str, Range], choice: Choice) -> bool:
+        """As `run`; ranges that are `known`, by name, need no calibration, and those found are added."""
+        accumulators = self.residual == "accumulator"
+        region = find_region(model, accumulators, choice.kept)
+        split = model.opset >= _OLDEST_OPSET and slice_splits(model, region)
+        if split:
+            region = find_region(model, accumulators, choice.kept)
+        if region.units:
+            self._check(model, choice)
+            self._observe(model, region, context, known)
+        while unseen := unseen_units(region, known):
+            choice = replace(choice, kept={**choice.kept, **unseen})
+            region = find_region(model, accumulators, choice.kept)
+            self._observe(model, region, context, known)
+        _report(region, context)
+        if region.units:
+            self._write(model, region, context, known, choice.wide)
+        return split or bool(region.units)
+
+    def _write(
+        self,
+        model: Model,
+        region: Region,
+        context: Context,
+        ranges: Mapping[str, Range],
+        wide: frozenset[str],
+    ) -> None:
+        """Put the integers of `region` into `model`."""
+        codes = self._codes(region, ranges, wide)
+        layers = plan_layers(region, codes, self.per_channel, self.scales == "pow2", wide)
+        refit = self.weights == "learnt" or self.bias == "corrected"
+        before = model.copy() if refit else model
+        jobs = _jobs(before, model, region, layers, codes) if refit else []
         inserter = Inserter(model.graph, region)
         for unit in region.units:
             if id(unit) in layers:
@@ -107,14 +154,15 @@ class Quantize:
         inserter.finish()
         model.set_metadata(ROUNDING, self.rounding)
         if jobs:
-            learn_weights(before, model, jobs, context, self.samples)
-        return True
+            learn_integers(before, model, jobs, context, self.samples, self.weights == "learnt")
 
-    def _check(self, model: Model) -> None:
-        if model.opset < _OLDEST_OPSET:
+    def _check(self, model: Model, choice: Choice) -> None:
+        wide = self.activations == "int16" or bool(choice.wide)
+        oldest = _OLDEST_OPSET_INT16 if wide else _OLDEST_OPSET
+        if model.opset < oldest:
+            kind = "int16" if wide else "quantize"
             raise InputError(
-                f"quantize needs opset {_OLDEST_OPSET} or later, the model has {model.opset}; "
-                "run canonicalize first"
+                f"{kind} needs opset {oldest} or later, the model has {model.opset}; run canonicalize first"
             )
         old = model.metadata().get(ROUNDING, self.rounding)
         if old != self.rounding:
@@ -122,22 +170,26 @@ class Quantize:
                 f"the model's integers are rounded '{old}' already; use quantize{{rounding={old}}}"
             )
 
-    def _codes(
-        self, model: Model, region: Region, context: Context, known: Mapping[str, Range]
-    ) -> dict[int, Code]:
-        """The code of each coded value, by its id()."""
-        watched = [t for t in sources(region) if t.name not in known]
+    def _observe(self, model: Model, region: Region, context: Context, known: dict[str, Range]) -> None:
+        """Add the ranges of the values whose codes are their own."""
         make = self._statistics()
-        seen = observe(model, {t.name: make() for t in watched}, context, self.samples) if watched else {}
-        found = {id(t): known[t.name] for t in sources(region) if t.name in known}
-        found |= {id(t): seen[t.name].range() for t in watched}
-        dtype = np.dtype(self.activations)
-        ranges = code_ranges(region, found, dtype == np.uint8)
-        return {key: self._code(*ranges[key]) for key in ranges}
+        watched = {t.name: make() for t in sources(region) if t.name not in known}
+        if watched:
+            seen = observe(model, watched, context, self.samples)
+            known.update({name: found.range() for name, found in seen.items()})
 
-    def _code(self, low: float, high: float) -> Code:
+    def _codes(self, region: Region, ranges: Mapping[str, Range], wide: frozenset[str]) -> dict[int, Code]:
+        """The code of each coded value, by its id()."""
+        found = {id(t): ranges[t.name] for t in sources(region)}
+        spans = code_ranges(region, found, self.activations == "uint8")
+        widened = [u for u in region.units if layer_name(u.head) in wide]
+        int16 = with_equals(region, {id(t) for u in widened for t in (*u.operands, u.output)})
+        return {k: self._code(*spans[k], "int16" if k in int16 else self.activations) for k in spans}
+
+    def _code(self, low: float, high: float, activations: str | None = None) -> Code:
         """The code of an activation seen in [low, high]."""
-        return activation_code(low, high, np.dtype(self.activations), self.scales == "pow2")
+        dtype = np.dtype(activations or self.activations)
+        return activation_code(low, high, dtype, self.scales == "pow2")
 
     def _statistics(self) -> Callable[[], Statistics]:
         makers: dict[str, Callable[[], Statistics]] = {
@@ -160,6 +212,13 @@ def _jobs(
             reach = codes[id(unit.operands[0])].reach
             found.append(Job(unit, layers[id(unit)], originals[id(unit.head)], unit.weight.values, reach))
     return found
+
+
+def _report(region: Region, context: Context) -> None:
+    """Tell what becomes integer, and what does not."""
+    for node, reason in region.left:
+        context.decline(node, reason)
+    context.facts.update(_facts(region))
 
 
 def _facts(region: Region) -> dict[str, Any]:

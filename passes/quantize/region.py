@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from optc.models.model import Model
+from optc.passes.prune.layers import layer_name
 from optc.passes.quantize.operators import recognize
 from optc.passes.quantize.units import Surroundings, Unit
 
@@ -30,15 +31,16 @@ class Region:
     """The unit that writes a value, by the value's id()."""
 
 
-def find_region(model: Model, accumulators: bool) -> Region:
+def find_region(model: Model, accumulators: bool, kept: Mapping[str, str] | None = None) -> Region:
     """The integer region of `model`.
 
     Layers with weights (and products of two activations) are its seeds. Pooling, Add, Concat and moves of
     data join where that keeps integers together: they read what is integer, and something integer reads them,
     or all they read stands as codes anyway. With `accumulators`, a layer's result that only feeds an Add of
-    the region is not coded.
+    the region is not coded. `kept`: units that stay float, by the name of their first node,
+    each with the reason.
     """
-    growth = _Growth(model)
+    growth = _Growth(model, kept or {})
     growth.grow()
     units = [u for u in growth.units if u in growth.inside]
     coded = {id(t): t for u in units for t in (*u.operands, u.output) if growth.is_coded(t, accumulators)}
@@ -48,7 +50,7 @@ def find_region(model: Model, accumulators: bool) -> Region:
 class _Growth:
     """Grows the region from its seeds."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, kept: Mapping[str, str]) -> None:
         around = Surroundings(model)
         self.inputs = {id(t) for t in model.view.inputs if t.dtype == np.float32}
         self.ends = around.ends
@@ -59,6 +61,8 @@ class _Growth:
             if id(node) in taken or node.op in _QUANTIZERS or not computes_floats(node):
                 continue
             found = recognize(node, around)
+            if isinstance(found, Unit):
+                found = kept.get(layer_name(node), found)
             if isinstance(found, Unit):
                 self.units.append(found)
                 taken.update(id(n) for n in found.nodes)

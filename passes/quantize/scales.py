@@ -1,4 +1,4 @@
-"""Codes: how a float value is written as an 8-bit integer (docs/semantics.md, "Codes")."""
+"""Codes: how a float value is written as an integer of 8 or 16 bits (docs/semantics.md, "Codes")."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+INT32_MAX = 2**31 - 1
 SMALLEST, LARGEST = 2.0**-63, 2.0**63
 """Bounds of every scale: a product of two of them is still a normal float32."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """The code of a value: `x = scale * (q - zero_point)`, with `q` of `dtype` (int8 or uint8)."""
+    """The code of a value: `x = scale * (q - zero_point)`, with `q` of `dtype` (int8, uint8, int16)."""
 
     scale: np.float32
     zero_point: int
@@ -27,6 +28,13 @@ class Code:
         """The smallest and the largest code."""
         info = np.iinfo(self.dtype)
         return int(info.min), int(info.max)
+
+    @property
+    def accumulator_max(self) -> int:
+        """What sums of products by int8 weights must not pass: int32 for 8 bits, int64 (in ONNX, float) for
+        16.
+        """
+        return INT32_MAX if self.dtype.itemsize == 1 else 2**62
 
     @property
     def reach(self) -> int:
@@ -58,16 +66,17 @@ def activation_code(low: float, high: float, dtype: np.dtype[Any], pow2: bool) -
     """The code of an activation whose values were seen in [low, high].
 
     Zero always has a code of its own. uint8 with free scales spans [min(low, 0), max(high, 0)], so the zero
-    point is 0 after a Relu; int8 is symmetric with zero point 0; uint8 with power-of-two scales has zero
-    point 0 where nothing is negative, else 128 (the int8 code, moved by 128). No value in the range saturates
-    by more than half a step.
+    point is 0 after a Relu; int8 and int16 are symmetric with zero point 0; uint8 with power-of-two scales
+    has zero point 0 where nothing is negative, else 128 (the int8 code, moved by 128). No value in the range
+    saturates by more than half a step.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if dtype == np.uint8 and not pow2:
         free = _spanning(low, high)
         return Code(free, int(np.clip(np.rint(-low / np.float64(free)), 0, 255)), dtype)
     unsigned = dtype == np.uint8 and low == 0
-    widest = np.float64(max(-low, high)) / (255 if unsigned else 127)
+    symmetric = np.iinfo(np.int16 if dtype == np.int16 else np.int8).max
+    widest = np.float64(max(-low, high)) / (255 if unsigned else symmetric)
     scale = np.float32(bounded(power_of_two(widest) if pow2 else widest))
     return Code(scale, 128 if dtype == np.uint8 and not unsigned else 0, dtype)
 

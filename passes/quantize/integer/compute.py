@@ -14,8 +14,8 @@ from optc.passes.quantize.integer import ops
 from optc.passes.quantize.integer.moves import moved
 from optc.passes.quantize.integer.ops import Clamped, Op
 from optc.passes.quantize.integer.windows import counts, plain, slid, spread
-from optc.passes.quantize.layers import INT32_MAX
 from optc.passes.quantize.reference import Rounding
+from optc.passes.quantize.scales import INT32_MAX
 
 Array = NDArray[Any]
 

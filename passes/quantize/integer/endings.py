@@ -22,7 +22,7 @@ from optc.passes.quantize.integer.ops import (
     ToFloat,
 )
 from optc.passes.quantize.integer.sums import exponents
-from optc.passes.quantize.layers import INT32_MAX
+from optc.passes.quantize.scales import INT32_MAX
 
 Array = NDArray[Any]
 

@@ -13,8 +13,7 @@ from optc.passes.quantize.integer.facts import Facts, Operand
 from optc.passes.quantize.integer.ops import Ending, Layer, Window
 from optc.passes.quantize.integer.weights import Bias, Weight, read_bias, read_weight
 from optc.passes.quantize.integer.windows import output_size
-from optc.passes.quantize.layers import INT32_MAX
-from optc.passes.quantize.scales import Code
+from optc.passes.quantize.scales import INT32_MAX, Code
 
 Array = NDArray[Any]
 

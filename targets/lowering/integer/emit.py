@@ -17,8 +17,8 @@ from optc.passes.quantize.integer.ops import (
     Quantize,
     Sum,
 )
-from optc.passes.quantize.layers import INT32_MAX
 from optc.passes.quantize.reference import Rounding
+from optc.passes.quantize.scales import INT32_MAX
 from optc.targets.lowering.integer.channelwise import emit_channelwise
 from optc.targets.lowering.integer.layers import emit_ended, emit_layer, emit_product
 from optc.targets.lowering.integer.pools import emit_average_pool, emit_max_pool

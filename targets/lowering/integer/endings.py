@@ -18,8 +18,8 @@ from optc.passes.quantize.integer.ops import (
     ToAccumulator,
     ToFloat,
 )
-from optc.passes.quantize.layers import INT32_MAX
 from optc.passes.quantize.reference import SURE_TO_SATURATE, Rounding
+from optc.passes.quantize.scales import INT32_MAX
 from optc.targets.lowering.integer.tensors import Given, at, constants
 
 Array = NDArray[Any]

@@ -11,8 +11,8 @@ from tvm import te
 
 from optc.passes.quantize.integer.ops import Ending, Layer, Product, ToAccumulator
 from optc.passes.quantize.integer.windows import plain
-from optc.passes.quantize.layers import INT32_MAX
 from optc.passes.quantize.reference import Rounding
+from optc.passes.quantize.scales import INT32_MAX
 from optc.targets.lowering.integer.endings import ended, ending_constants
 from optc.targets.lowering.integer.tensors import (
     at,

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from optc.passes.quantize.layers import INT32_MAX, LayerSource, Term, quantize_layer, sum_fits
-from optc.passes.quantize.scales import Code
+from optc.passes.quantize.layers import LayerSource, Term, quantize_layer, sum_fits
+from optc.passes.quantize.scales import INT32_MAX, Code
 
 X = Code(np.float32(0.02), 128, np.dtype(np.uint8))
 weights = hnp.arrays(np.float32, (3, 4), elements=st.floats(-100, 100, width=32))

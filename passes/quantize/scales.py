@@ -16,7 +16,7 @@ SMALLEST, LARGEST = 2.0**-63, 2.0**63
 
 @dataclass(frozen=True)
 class Code:
-    """The code of a value: `x = scale * (q - zero_point)`, with `q` of `dtype` (int8 or uint8)."""
+    """The code of a value: `x = scale * (q - zero_point)`, with `q` of `dtype` (int8, uint8 or int16)."""
 
     scale: np.float32
     zero_point: int
@@ -58,18 +58,18 @@ def activation_code(low: float, high: float, dtype: np.dtype[Any], pow2: bool) -
     """The code of an activation whose values were seen in [low, high].
 
     Zero always has a code of its own. uint8 with free scales spans [min(low, 0), max(high, 0)], so the zero
-    point is 0 after a Relu; int8 is symmetric with zero point 0; uint8 with power-of-two scales has zero
-    point 0 where nothing is negative, else 128 (the int8 code, moved by 128). No value in the range saturates
-    by more than half a step.
+    point is 0 after a Relu; int8 and int16 are symmetric with zero point 0; uint8 with power-of-two scales
+    has zero point 0 where nothing is negative, else 128 (the int8 code, moved by 128). No value in the range
+    saturates by more than half a step.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if dtype == np.uint8 and not pow2:
         free = _spanning(low, high)
         return Code(free, int(np.clip(np.rint(-low / np.float64(free)), 0, 255)), dtype)
-    unsigned = dtype == np.uint8 and low == 0
-    widest = np.float64(max(-low, high)) / (255 if unsigned else 127)
+    moved = dtype == np.uint8 and low < 0
+    widest = np.float64(max(-low, high)) / (127 if moved else np.iinfo(dtype).max)
     scale = np.float32(bounded(power_of_two(widest) if pow2 else widest))
-    return Code(scale, 128 if dtype == np.uint8 and not unsigned else 0, dtype)
+    return Code(scale, 128 if moved else 0, dtype)
 
 
 def _spanning(low: float, high: float) -> np.float32:

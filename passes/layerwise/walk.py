@@ -1,5 +1,5 @@
 """A model run piece by piece: what comes before a layer is computed once, and the layer may change
-meanwhile.
+meanwhile, or what it makes be tried out on the rest.
 """
 
 from __future__ import annotations
@@ -54,6 +54,25 @@ class Walk:
         """A value that is still to be read, for each sample."""
         return [values[name] for values in self._live]
 
+    def fork(self, node: gs.Node, like: Array) -> Fork:
+        """Run everything before `node`, and give what its first output reaches, to be run by itself.
+
+        `like`: a value of that output, for its dtype and rank. The walk stays before `node`.
+        """
+        self.before(node)
+        later = self._nodes[self._at + 1 :]
+        value = node.outputs[0].name
+        reached = _reached(value, later)
+        outputs = [t.name for t in self._model.view.outputs if t.name in reached]
+        made = [name for name in outputs if name != value]
+        if not made:
+            return Fork(value, outputs, None, [{} for _ in self._live])
+        nodes = _makers(made, later)
+        read = sorted(set(_reads(nodes)) & set(self._live[0]) - {value})
+        inputs = [*(_like(name, self._live[0][name]) for name in read), _like(value, like)]
+        session = Session(self._model.piece(self._with_fixed(nodes), inputs, made), optimize=True)
+        return Fork(value, outputs, session, [{n: values[n] for n in read} for values in self._live])
+
     def _advance(self, to: int, extra: Sequence[str]) -> None:
         if to <= self._at:
             return
@@ -87,6 +106,48 @@ class Walk:
         for values in self._live:
             for name in [n for n in values if self._last.get(n, -1) < self._at]:
                 del values[name]
+
+
+class Fork:
+    """The outputs of a model as a function of one value on the way; all other values are kept.
+
+    `outputs`: the names of those that depend on the value.
+    """
+
+    def __init__(
+        self, value: str, outputs: list[str], session: Session | None, kept: Sequence[Arrays]
+    ) -> None:
+        self.outputs = outputs
+        self._value, self._session, self._kept = value, session, kept
+
+    def run(self, values: Sequence[Array]) -> list[Arrays]:
+        """The outputs for each sample, with these values in place of the kept one."""
+        found = []
+        for kept, value in zip(self._kept, values, strict=True):
+            made = self._session.run({**kept, self._value: value}) if self._session else {}
+            made[self._value] = value
+            found.append({name: made[name] for name in self.outputs})
+        return found
+
+
+def _reached(value: str, nodes: Sequence[gs.Node]) -> set[str]:
+    """The values that `nodes`, in order, compute from `value`, itself among them."""
+    found = {value}
+    for node in nodes:
+        if any(name in found for name in _reads([node])):
+            found.update(t.name for t in node.outputs if not t.is_empty())
+    return found
+
+
+def _makers(names: Sequence[str], nodes: Sequence[gs.Node]) -> list[gs.Node]:
+    """Those of `nodes`, in order, that it takes to compute the named values."""
+    wanted = set(names)
+    found = []
+    for node in reversed(nodes):
+        if any(t.name in wanted for t in node.outputs):
+            found.append(node)
+            wanted.update(name for name in _reads([node]) if name)
+    return found[::-1]
 
 
 def _fixed(nodes: Sequence[gs.Node]) -> dict[int, int]:

@@ -56,7 +56,7 @@ class _Plan:
     wide: Collection[str]
 
     def layer(self, unit: Unit, at_least: Array | None = None) -> Layer:
-        source = _source(unit, self.codes, self.outputs.get(id(unit.output)))
+        source = layer_source(unit, self.codes[id(unit.operands[0])], self.outputs.get(id(unit.output)))
         if layer_name(unit.head) in self.wide:
             source = replace(source, dtype=np.dtype(np.int16))
         return quantize_layer(source, self.per_channel, self.pow2, at_least)
@@ -80,16 +80,21 @@ def _output_scales(region: Region, codes: Codes) -> dict[int, float]:
     return scales
 
 
-def _source(unit: Unit, codes: Codes, output_scale: float | None) -> LayerSource:
+def layer_source(unit: Unit, code: Code, output_scale: float | None) -> LayerSource:
+    """What the layer of `unit` is made of, its input in `code`; `InputError` for NaN or infinity in it."""
     assert unit.weight is not None
-    weight = unit.weight.values
-    bias = None
+    check_finite(unit)
+    weight, bias = unit.weight.values, None
     if unit.bias is not None:
         bias = np.broadcast_to(unit.bias.values.reshape(-1), (weight.shape[unit.axis],))
-    for name, values in ((unit.weight.name, weight), (unit.bias.name if unit.bias else "", bias)):
-        if values is not None and not np.isfinite(values).all():
-            raise InputError(f"constant '{name}' holds NaN or infinity", unit.head.name)
-    return LayerSource(weight, bias, unit.axis, codes[id(unit.operands[0])], output_scale)
+    return LayerSource(weight, bias, unit.axis, code, output_scale)
+
+
+def check_finite(unit: Unit) -> None:
+    """`InputError` where the weight or the bias of `unit` holds NaN or infinity."""
+    for constant in (unit.weight, unit.bias):
+        if constant is not None and not np.isfinite(constant.values).all():
+            raise InputError(f"constant '{constant.name}' holds NaN or infinity", unit.head.name)
 
 
 def _fit(unit: Unit, layers: dict[int, Layer], plan: _Plan) -> None:

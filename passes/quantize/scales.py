@@ -17,7 +17,7 @@ SMALLEST, LARGEST = 2.0**-63, 2.0**63
 
 @dataclass(frozen=True)
 class Code:
-    """The code of a value: `x = scale * (q - zero_point)`, with `q` of `dtype` (int8, uint8, int16)."""
+    """The code of a value: `x = scale * (q - zero_point)`, with `q` of `dtype` (int8, uint8 or int16)."""
 
     scale: np.float32
     zero_point: int
@@ -74,11 +74,10 @@ def activation_code(low: float, high: float, dtype: np.dtype[Any], pow2: bool) -
     if dtype == np.uint8 and not pow2:
         free = _spanning(low, high)
         return Code(free, int(np.clip(np.rint(-low / np.float64(free)), 0, 255)), dtype)
-    unsigned = dtype == np.uint8 and low == 0
-    symmetric = np.iinfo(np.int16 if dtype == np.int16 else np.int8).max
-    widest = np.float64(max(-low, high)) / (255 if unsigned else symmetric)
+    moved = dtype == np.uint8 and low < 0
+    widest = np.float64(max(-low, high)) / (127 if moved else np.iinfo(dtype).max)
     scale = np.float32(bounded(power_of_two(widest) if pow2 else widest))
-    return Code(scale, 128 if dtype == np.uint8 and not unsigned else 0, dtype)
+    return Code(scale, 128 if moved else 0, dtype)
 
 
 def _spanning(low: float, high: float) -> np.float32:

@@ -1,0 +1,159 @@
+"""How much each layer loses by itself under each setting: an analysis, in one sweep over the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from optc.models.errors import InputError
+from optc.models.model import Model
+from optc.models.session import Arrays, Session
+from optc.passes.base import Context, Lossy, describe
+from optc.passes.calibrate import calibration_feeds
+from optc.passes.layerwise.walk import Walk, stacked
+from optc.passes.prune.layers import layer_name, match_patterns
+from optc.passes.quantize.alone import Alone
+from optc.passes.quantize.region import find_region
+from optc.passes.quantize.settings import SETTINGS, Setting
+from optc.passes.quantize.units import Unit
+from optc.passes.text import suggest
+from optc.passes.verify.compare import Difference, compare
+
+Layers = Sequence[str] | Callable[[str], bool]
+
+SAMPLES = 16
+
+_BATCH = 16
+"""At most so many samples go through a session at once."""
+
+_SAME = 1e-3
+"""How near, as a share of the largest value, a batch's outputs are to those of its samples one by one."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How much one layer loses by itself under one setting.
+
+    `layer`: its name, as in messages and name patterns; `setting`: one of `SETTINGS`; `own_db`: the
+    signal-to-noise ratio of the layer's own result, the layer fed what the float model feeds it; `output_db`:
+    that of the model's outputs (the worst float output), everything else float. Infinite where nothing moves.
+    """
+
+    layer: str
+    op: str
+    setting: str
+    own_db: float
+    output_db: float
+
+
+def sensitive_units(model: Model) -> list[Unit]:
+    """The layers that can be quantized, in graph order: those with weights, and products of activations."""
+    return [u for u in find_region(model, False).units if u.seed]
+
+
+def sensitivities(
+    model: Model,
+    context: Context,
+    settings: Sequence[str] | None = None,
+    samples: int = SAMPLES,
+    layers: Layers | None = None,
+) -> list[Sensitivity]:
+    """Every layer of the canonical float `model` under every setting (all of `SETTINGS`, by default).
+
+    The layer's inputs, coded for the range that the first `samples` calibration samples span, and its weight
+    are rounded; the result goes through what comes behind the layer, and nothing else is computed anew.
+    `layers`: name patterns, or which names to take. Layers in graph order, for each its settings in order; a
+    setting that changes nothing of a layer (weights, of a product of activations) is left out. Raises
+    `InputError` for unknown names and bad calibration data.
+    """
+    chosen = _settings(settings)
+    units = _chosen(sensitive_units(model), layers)
+    if not units:
+        return []
+    feeds, clean = _feeds(model, context, samples)
+    walk = Walk(model, feeds)
+    found: list[Sensitivity] = []
+    for unit in context.progress.track(units, "sensitivity", len(units)):
+        context.node = describe(unit.head)
+        found += _measured(model, walk, unit, chosen, clean)
+    context.node = None
+    return found
+
+
+def _settings(names: Sequence[str] | None) -> dict[str, Setting]:
+    for name in names or ():
+        if name not in SETTINGS:
+            raise InputError(f"sensitivity: unknown setting '{name}'{suggest(name, list(SETTINGS))}")
+    return SETTINGS if names is None else {name: SETTINGS[name] for name in names}
+
+
+def _chosen(units: list[Unit], layers: Layers | None) -> list[Unit]:
+    if layers is None:
+        return units
+    names = [layer_name(u.head) for u in units]
+    if callable(layers):
+        return [u for u, name in zip(units, names, strict=True) if layers(name)]
+    wanted = set(match_patterns("sensitivity", names, tuple(layers)))
+    return [u for u, name in zip(units, names, strict=True) if name in wanted]
+
+
+def _feeds(model: Model, context: Context, samples: int) -> tuple[list[Arrays], list[Arrays]]:
+    """The calibration samples, in batches where the model takes them so, and its outputs for them."""
+    singles = [f for _, f in calibration_feeds(model, context, samples, "sensitivity", "reading samples")]
+    session = Session(model, optimize=True)
+    outputs = [session.run(f) for f in singles]
+    groups = [singles[i : i + _BATCH] for i in range(0, len(singles), _BATCH)]
+    batches = [{name: stacked([f[name] for f in group]) for name in group[0]} for group in groups]
+    try:
+        together = [session.run(f) for f in batches]
+    except InputError:  # a batch that is fixed, somewhere
+        return singles, outputs
+    return (batches, together) if _same(together, outputs) else (singles, outputs)
+
+
+def _same(together: list[Arrays], outputs: list[Arrays]) -> bool:
+    """Whether batches make what their samples make one by one."""
+    for name in together[0]:
+        values = [[np.asarray(v[name]) for v in runs] for runs in (together, outputs)]
+        a, b = (stacked(v) for v in values)
+        if a.shape != b.shape or a.dtype.kind not in "fiub":
+            return False
+        near = _SAME * float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
+        if not np.allclose(a, b, rtol=_SAME, atol=near, equal_nan=True):
+            return False
+    return True
+
+
+def _measured(
+    model: Model, walk: Walk, unit: Unit, settings: Mapping[str, Setting], clean: list[Arrays]
+) -> Iterator[Sensitivity]:
+    """The layer of `unit` under each setting."""
+    walk.before(unit.head)
+    alone = Alone(model, unit, {t.name: walk.read(t.name) for t in unit.operands})
+    result = alone.run()
+    fork = walk.fork(unit.head, result[0])
+    name = unit.head.outputs[0].name
+    for setting, made_of in settings.items():
+        if made_of.touches(unit):
+            values = alone.run(made_of)
+            own = _snr([{name: y} for y in result], [{name: y} for y in values])
+            output = _snr(clean, fork.run(values))
+            yield Sensitivity(layer_name(unit.head), str(unit.head.op), setting, own, output)
+
+
+def _snr(clean: list[Arrays], found: list[Arrays]) -> float:
+    """The worst signal-to-noise ratio in dB among the float outputs of `found`, over all samples."""
+    names = list(found[0])
+    floats = [n for n in names if np.asarray(clean[0][n]).dtype.kind == "f"] or names
+    return min((_difference(n, clean, found).snr_db for n in floats), default=math.inf)
+
+
+def _difference(name: str, clean: list[Arrays], found: list[Arrays]) -> Difference:
+    total = Difference(name)
+    for a, b in zip(clean, found, strict=True):
+        for difference in compare({name: a[name]}, {name: b[name]}, Lossy("")):
+            total.add(difference)
+    return total

@@ -136,6 +136,9 @@ POW2 = [
     {"scales": "pow2"},
     {"scales": "pow2", "activations": "int8", "residual": "accumulator"},
     {"scales": "pow2", "residual": "accumulator", "per_channel": False},
+    {"scales": "pow2", "weights": "learnt"},
+    {"scales": "pow2", "activations": "int8", "residual": "accumulator", "weights": "learnt"},
+    {"scales": "pow2", "bias": "corrected", "calibration": "mse"},
 ]
 
 FREE = [
@@ -144,6 +147,8 @@ FREE = [
     {"residual": "accumulator"},
     {"per_channel": False},
     {"activations": "int8", "residual": "accumulator"},
+    {"weights": "learnt", "calibration": "entropy"},
+    {"bias": "corrected", "calibration": "percentile"},
 ]
 
 

@@ -152,7 +152,24 @@ def test_opt(optc: Optc, linear_file: Path) -> None:
 
 def test_opt_with_calibration_of_its_own_and_accuracy(optc: Optc, linear_file: Path, inputs: Path) -> None:
     result = optc("opt", linear_file, "-p", "shrink", "-o", "o.onnx", "--calib", inputs, "--eval", inputs)
-    assert result.exit_code == 0 and "top1 (2 samples)" in result.stdout
+    assert result.exit_code == 0 and "accuracy on 2 samples" in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines() if "[" in line]
+    assert [line[:2] for line in lines] == [["(input)", "0.0000"], ["shrink", "0.0000"]]
+    assert lines[1][4:] == ["+0.0000", "[+0.0000,", "+0.0000]", "1"]
+
+
+def test_accuracy_stands_in_the_manifest_and_is_the_same_again(
+    optc: Optc, linear_file: Path, inputs: Path
+) -> None:
+    call = ("compile", linear_file, "-t", "fake", "-p", "shrink,shrink{factor=0.5}", "--eval", inputs)
+    found = json.loads(optc(*call, "--json").stdout)
+    file = Path("linear.fake/manifest.json")
+    text = file.read_text()
+    assert json.loads(text)["scores"] == found["scores"]
+    assert [s["pass"] for s in found["scores"]] == ["(input)", "shrink", "shrink{factor=0.5}"]
+    assert found["scores"][2]["since_input"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+    assert found["scores"][0]["since_last"] is None and found["scores"][0]["score"]["samples"] == 2
+    assert optc(*call).exit_code == 0 and file.read_text() == text
 
 
 def test_printed_graphs_leave_large_weights_out(linear: onnx.ModelProto) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,24 +169,27 @@ def paired_test(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
     return float(min(1.0, 2 * tail / 2**count))
 
 
-def f1_score(chosen: NDArray[np.int64], labels: NDArray[Any]) -> Score:
-    """F1 averaged over the classes that occur (macro), with a percentile bootstrap interval."""
-    _check_classes(labels)
-    classes = np.unique(np.concatenate([chosen.ravel(), labels.ravel()]))
+def f1_score(chosen: Sequence[NDArray[Any]], labels: Sequence[NDArray[Any]]) -> Score:
+    """F1 averaged over the classes that occur (macro), with a percentile bootstrap interval.
+
+    `chosen`, `labels`: classes of each sample, of any shape.
+    """
     rows = len(labels)
-    chosen, labels = chosen.reshape(rows, -1), labels.reshape(rows, -1)
+    flat, truth = (np.concatenate([np.ravel(a) for a in arrays]) for arrays in (chosen, labels))
+    _check_classes(truth)
+    sample = np.repeat(np.arange(rows), [np.size(a) for a in labels])
+    classes, numbers = np.unique(np.concatenate([flat, truth]), return_inverse=True)
+    places = numbers.reshape(2, -1)
     drawn = np.random.default_rng(0).integers(0, rows, (_DRAWS, rows))
-    draws = np.array([_macro_f1(chosen[i], labels[i], classes) for i in drawn])
+    draws = np.array([_macro_f1(places, np.bincount(i, minlength=rows)[sample], classes.size) for i in drawn])
     low, high = np.percentile(draws, [2.5, 97.5])
-    value = _macro_f1(chosen, labels, classes)
+    value = _macro_f1(places, np.ones(sample.size), classes.size)
     return Score("f1", value, float(low), float(high), rows, draws=draws)
 
 
-def _macro_f1(chosen: NDArray[np.int64], labels: NDArray[Any], classes: NDArray[np.int64]) -> float:
-    scores = []
-    for c in classes:
-        hits = int(np.sum((chosen == c) & (labels == c)))
-        total = int(np.sum(chosen == c) + np.sum(labels == c))
-        if total:
-            scores.append(2 * hits / total)
-    return float(np.mean(scores))
+def _macro_f1(places: NDArray[np.intp], weights: NDArray[Any], classes: int) -> float:
+    """Of the chosen classes and the right ones, `places` [2, n], each counted `weights` [n] times."""
+    hit = places[0] == places[1]
+    hits = np.bincount(places[0, hit], weights[hit], classes)
+    total = np.bincount(places[0], weights, classes) + np.bincount(places[1], weights, classes)
+    return float(np.mean(2 * hits[total > 0] / total[total > 0]))

@@ -15,6 +15,7 @@ from click.testing import Result
 
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Exact, Lossy
+from optc.passes.cost import Cost
 from optc.passes.registry import PASSES, pass_class
 
 pytestmark = pytest.mark.usefixtures("fake_target", "shrink")
@@ -148,6 +149,24 @@ def test_opt(optc: Optc, linear_file: Path) -> None:
     assert " ms 100.0%  shrink" in result.stderr
     before, after = (Model.load(p).view.nodes[0].inputs[1].values for p in (linear_file, Path("out.onnx")))
     assert np.allclose(after, before * np.float32(0.99))
+
+
+@pytest.mark.parametrize("share, kept", [(0.5, True), (2.0, False)])
+def test_opt_takes_back_what_is_not_faster(
+    optc: Optc, linear_file: Path, monkeypatch: pytest.MonkeyPatch, share: float, kept: bool
+) -> None:
+    weights = Model.load(linear_file).view.nodes[0].inputs[1].values
+
+    def cost(model: Model) -> Cost:
+        changed = not np.array_equal(model.view.nodes[0].inputs[1].values, weights)
+        return Cost("measured: test", seconds=1e-3 * (share if changed else 1))
+
+    monkeypatch.setattr("optc.passes.verify.measure.measure", cost)
+    result = optc("opt", linear_file, "-p", "shrink", "--guard", "-o", "out.onnx")
+    text = "shrink: rolled back, not faster beyond noise: 2 ms after, 1 ms before (measured: test)"
+    assert result.exit_code == 0 and (text in result.stdout) is not kept
+    written = Model.load("out.onnx").view.nodes[0].inputs[1].values
+    assert np.array_equal(written, weights) is not kept
 
 
 def test_opt_with_calibration_of_its_own_and_accuracy(optc: Optc, linear_file: Path, inputs: Path) -> None:

@@ -95,12 +95,13 @@ def _print_times(steps: list[Step]) -> None:
 def _report(outcome: Outcome, out: str, settings: Settings) -> None:
     from optc.cli.console import console, print_json
     from optc.cli.outcome import outcome_json
-    from optc.cli.tables import print_steps, print_summary, print_verification
+    from optc.cli.tables import print_accuracy, print_steps, print_summary, print_verification
 
     if settings.json:
         print_json({"out": out, **outcome_json(outcome)})
     elif not settings.quiet:
-        print_summary(outcome.before, outcome.after, (outcome.score_before, outcome.score_after))
+        print_summary(outcome.before, outcome.after)
+        print_accuracy(outcome.scores)
         print_steps(outcome.steps, settings.verbose)
         if outcome.rows:
             print_verification(outcome.rows, settings.verbose)

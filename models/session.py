@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optc.models.data import LABEL, Member
+from optc.models.data import LABEL, Member, Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.storage import PROTOBUF_LIMIT
@@ -72,7 +72,8 @@ def first_line(error: BaseException) -> str:
 def check_feeds(model: Model, members: Mapping[str, Member], where: str) -> list[str]:
     """The model's input names, once `members` (shapes with the batch first) are known to fit them.
 
-    Raises `InputError` naming the input, what it needs and what was given.
+    Raises `InputError` naming the input, what it needs and what was given, or an array that is no input
+    (labels aside).
     """
     names: list[str] = []
     for tensor in model.view.inputs:
@@ -85,7 +86,19 @@ def check_feeds(model: Model, members: Mapping[str, Member], where: str) -> list
             raise InputError(f"{where}: array '{tensor.name}' is {member.dtype}, the input takes {dtype}")
         _check_shape(tensor.name, tensor.shape, member.shape, where)
         names.append(tensor.name)
+    for name in members:
+        if name not in names and name != LABEL:
+            takes = ", ".join(names) or "none"
+            raise InputError(f"{where}: array '{name}' is no input of the model (it takes {takes}); drop it")
     return names
+
+
+def check_files(model: Model, samples: Samples, what: str = "") -> list[str]:
+    """The model's input names, once every file of `samples` is known to fit them (`InputError`).
+
+    `what` the samples are for begins the message.
+    """
+    return [check_feeds(model, f.members, f"{what} {f.path}".lstrip()) for f in samples.files][0]
 
 
 def _check_shape(name: str, wanted: Sequence[Any] | None, given: tuple[int, ...], where: str) -> None:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from optc.models.data import Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
-from optc.models.session import Session, check_feeds
+from optc.models.session import Session, check_files
 from optc.passes.base import Context
 
 Arrays = dict[str, NDArray[Any]]
@@ -56,29 +56,61 @@ def calibration_feeds(
 ) -> Iterator[tuple[str, Arrays]]:
     """The first `limit` calibration samples as inputs of `model`, each with where it comes from.
 
-    Raises `InputError` as `observe` does.
+    Raises `InputError` as `observe` does, and at the end where a float input was one number everywhere.
     """
     samples = context.calibration
     if samples is None:
         raise InputError(f"{who} needs calibration samples: give them with --calib SAMPLES.npz")
-    names = check_feeds(model, samples.members, str(samples.path))
+    names = check_files(model, samples)
     size = _batch(model, samples)
-    count = samples.length if limit is None else max(min(limit, samples.length), size)
-    batches = samples.batches(names, size, count - count % size)
-    for index, feeds in enumerate(context.progress.track(batches, what, count // size)):
-        where = f"{samples.path}: {_which(index, size)}"
+    total = samples.length if limit is None else max(min(limit, samples.length), size)
+    batches, runs = samples.batches(names, size, total), samples.batch_count(names, size, total)
+    constants, first, used = _Constants(), 0, 0
+    for feeds in context.progress.track(batches, what, runs):
+        count = next((len(values) for values in feeds.values()), size)
+        where = ": ".join(map(str, samples.place(first, count)))
+        first += count
+        if count < size:
+            continue
         for name, values in feeds.items():
             _check_finite(values, f"{where}: array '{name}' holds NaN or infinity")
+        constants.add(feeds)
+        used += count
         yield where, feeds
+    if not used:
+        raise InputError(
+            f"{samples.path}: one run of the model takes {size} samples of one shape, none has so many"
+        )
+    constants.check(samples, used)
 
 
 def _run(session: Session, feeds: Arrays, outputs: list[str]) -> Iterator[tuple[str, NDArray[Any]]]:
     yield from (session.run(feeds, outputs) if outputs else {}).items()
 
 
-def _which(index: int, size: int) -> str:
-    first = index * size
-    return f"sample {first}" if size == 1 else f"samples {first} to {first + size - 1}"
+class _Constants:
+    """The float inputs that have been one and the same number so far."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, float] = {}
+        self._varied: set[str] = set()
+
+    def add(self, feeds: Arrays) -> None:
+        """Take in a run's inputs."""
+        for name, values in feeds.items():
+            if name in self._varied or not values.size or not np.issubdtype(values.dtype, np.floating):
+                continue
+            if np.any(values != self._values.setdefault(name, values.flat[0])):
+                self._varied.add(name)
+
+    def check(self, samples: Samples, count: int) -> None:
+        """`InputError` naming the first of them: no range can be calibrated from it."""
+        for name, value in self._values.items():
+            if name not in self._varied:
+                raise InputError(
+                    f"{samples.path}: array '{name}' is {value:g} everywhere in all {count} samples used; "
+                    "no range can be calibrated from it, give real data"
+                )
 
 
 def _check_finite(values: NDArray[Any], message: str) -> None:

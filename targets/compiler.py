@@ -22,7 +22,7 @@ from optc.passes.registry import parse_passes
 from optc.passes.standard import standard_passes
 from optc.passes.text import from_text, to_text
 from optc.passes.verify.checked import Checks, Outcome, run_checked
-from optc.passes.verify.report import row_json, step_json
+from optc.passes.verify.report import row_json, scored_json, step_json
 from optc.targets.agreement import check_artifact
 from optc.targets.artifact import Artifact, check_replaceable, load, staged
 from optc.targets.base import Target
@@ -36,7 +36,7 @@ _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 class Result:
     """What `compile` leaves: the artifact on disk and what happened on the way.
 
-    `outcome` holds the steps, the verification table, the counts and the accuracy before and after.
+    `outcome` holds the steps, the counts before and after, and the tables of accuracy and verification.
     """
 
     artifact: Artifact
@@ -158,6 +158,7 @@ def _build(
             pipeline=to_text(passes),
             seed=checks.seed,
             steps=[step_json(s) for s in outcome.steps],
+            scores=[scored_json(s) for s in outcome.scores],
             verification=[row_json(r) for r in outcome.rows],
         )
     return load(out)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optc.models.data import Batch, Member, Samples
+from optc.models.data import LABEL, Batch, Member, Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
-from optc.models.session import Arrays, Session, check_feeds
+from optc.models.session import Arrays, Session, check_feeds, check_files
 from optc.passes.verify.inputs import generate_runnable, input_tensors
 
 SAMPLES = 8
@@ -33,7 +33,7 @@ def sample_feeds(
     A fixed batch dimension is filled by repeating the last sample; `extra` names arrays that come along.
     Raises `InputError` where the samples do not fit the model's inputs.
     """
-    names = check_feeds(model, samples.members, str(samples.path))
+    names = check_files(model, samples)
     fixed = fixed_batch(model)
     for batch in samples.batches([*names, *extra], fixed or size, limit):
         count = len(next(iter(batch.values())))
@@ -47,17 +47,19 @@ def _fill(array: NDArray[Any], size: int | None) -> NDArray[Any]:
 
 
 def check_samples(model: Model, samples: Samples, what: str) -> None:
-    """`InputError` where `samples` lack an input, have a wrong shape or dtype, or hold NaN or infinity."""
-    names = check_feeds(model, samples.members, f"{what} {samples.path}")
+    """`InputError` where `samples` do not fit the inputs, or they or the labels hold NaN or infinity."""
+    names = [*check_files(model, samples, what), *({LABEL} & samples.members.keys())]
     floats = [n for n in names if np.issubdtype(samples.members[n].dtype, np.floating)]
-    for index, batch in enumerate(samples.batches(floats, 64)):
+    first = 0
+    for batch in samples.batches(floats, 64) if floats else ():
         for name, array in batch.items():
             bad = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
             if bad.size:
+                path, which = samples.place(first + int(bad[0]))
                 raise InputError(
-                    f"{what} {samples.path}: array '{name}' holds NaN or infinity "
-                    f"in sample {index * 64 + int(bad[0])}; clean the data"
+                    f"{what} {path}: array '{name}' holds NaN or infinity in {which}; clean the data"
                 )
+        first += len(batch[floats[0]])
 
 
 class Feeds:

@@ -260,9 +260,10 @@ def test_degenerate_layers(tmp_path: Path) -> None:
         if tensor.name == "w2":
             tensor.values = tensor.values * np.float32(1e-20)
     exact = Session(model).run({"x": x})["y"]
+    quiet = np.where((x == x.min()) | (x == x.max()), x, np.float32(0))
     for options in CHOICES:
         copy = model.copy()
-        Quantize(**options).run(copy, context_of(tmp_path, x=np.zeros_like(x)))
+        Quantize(**options).run(copy, context_of(tmp_path, x=quiet))
         check(copy)
         assert snr(exact, Session(copy).run({"x": x})["y"]) > 15
 

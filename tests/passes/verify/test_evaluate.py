@@ -116,6 +116,31 @@ def test_a_model_is_scored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert evaluator(identity()) is first
 
 
+def test_progress_counts_batches(tmp_path: Path) -> None:
+    shown: list[tuple[str, int | None]] = []
+
+    class Bar:
+        def track(self, items: Any, description: str, total: int | None = None) -> Any:
+            found = list(items)
+            shown.append((description, len(found)))
+            assert total == len(found)
+            return iter(found)
+
+    Evaluator(samples(tmp_path, **scored(150, 10, 120)), progress=Bar())(identity())
+    for length in (70, 80):
+        np.savez(tmp_path / f"{length}.npz", **scored(length, 10, length))
+    Evaluator(Samples(tmp_path), "f1", Bar())(identity("N,M"))
+    Evaluator(Samples(tmp_path), progress=Bar())(identity("7,10"))
+    assert shown == [("top1 on eval.npz", 3), (f"f1 on {tmp_path.name}", 5), (f"top1 on {tmp_path.name}", 43)]
+
+
+def test_f1_of_samples_of_different_shapes() -> None:
+    chosen, labels = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 2])
+    cut = [2, 3]
+    parts = f1_score(np.split(chosen, cut), np.split(labels, cut))
+    assert parts.value == f1_score(chosen, labels).value and parts.samples == 3
+
+
 def test_errors(tmp_path: Path) -> None:
     data = samples(tmp_path, x=np.zeros((4, 10), np.float32))
     with pytest.raises(InputError, match="unknown metric 'top2'; did you mean 'top"):

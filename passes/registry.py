@@ -30,6 +30,7 @@ PASSES = {
     "share-constants": "optc.passes.canonicalize.share_constants:ShareConstants",
     "share-nodes": "optc.passes.canonicalize.share_nodes:ShareNodes",
     "upgrade-opset": "optc.passes.canonicalize.upgrade_opset:UpgradeOpset",
+    "equalize": "optc.passes.equalize.equalize:Equalize",
     "move-preactivation": "optc.passes.preactivation.move:MovePreactivation",
     "prune": "optc.passes.prune.prune:Prune",
     "prune-channels": "optc.passes.prune.prune_channels:PruneChannels",

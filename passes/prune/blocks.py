@@ -33,9 +33,15 @@ class Blocks:
         return self.pattern.sums(self.scores)
 
     @cached_property
-    def ascending(self) -> Array:
-        """The scores in the order in which blocks go, one after another."""
-        return np.asarray(self.sums.reshape(-1)[self._order])
+    def shares(self) -> Array:
+        """In the order in which blocks go, each one's score as a share of its own and those still there.
+
+        So scores of layers of any scale compare, and the last of a layer goes last: LAMP (Lee et al. 2021,
+        arXiv 2010.07611).
+        """
+        scores = self.sums.reshape(-1)[self._order]
+        left = np.cumsum(np.nan_to_num(scores, nan=0.0)[::-1], dtype=np.float64)[::-1]
+        return np.where(np.isnan(scores), np.inf, scores / np.maximum(left, 1e-300))
 
     @cached_property
     def weights(self) -> Array:

@@ -140,7 +140,7 @@ class Prune:
         if self.allocation == "uniform":
             return same_shares(blocks)
         if self.allocation == "global":
-            prices = [b.ascending.copy() for b in blocks]
+            prices = [b.shares.copy() for b in blocks]
         else:
             prices = measured_prices(model, blocks, self.repair, self.samples, context)
         if work is None:

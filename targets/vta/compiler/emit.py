@@ -55,7 +55,10 @@ class StageEmitter:
         size = self.cuts.accumulators
         fitting = (memories.config.depth(Memory.ACC) - room) // size
         writes = sum(isinstance(s, Write) for s in stage.steps)
-        self._acc = Slots(room, size, max(1, min(fitting, 1 + writes)))
+        count = max(1, min(fitting, 1 + writes))
+        # Every other stage at the other end of ACC: so it need not wait until the last tiles are stored.
+        free = (memories.config.depth(Memory.ACC) - room) - count * size
+        self._acc = Slots(room + (free if number % 2 else 0), size, count)
         self._inputs, self._weights = (_slots(b, stage.slots) for b in (tiling.inputs, tiling.weights))
         self._numbers = {id(t): n for n, t in enumerate(stage.terms)}
         self._patterns: dict[Hashable, list[Nest]] = {}

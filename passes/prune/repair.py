@@ -49,7 +49,7 @@ def repair(before: Model, model: Model, how: Repair, kept: Kept, context: Contex
         if mask is not None:
             wanted = [np.compress(mask, y, axis=1 if node.op == "Conv" else -1) for y in wanted]
         new.before(node)
-        _fit(linear, new.read(node.inputs[0].name), wanted, how, context.seed)
+        fit(linear, new.read(node.inputs[0].name), wanted, how, context.seed)
     context.node = None
 
 
@@ -57,7 +57,7 @@ def _has_weight(node: gs.Node) -> bool:
     return as_linear(node) is not None and isinstance(node.inputs[1], gs.Constant)
 
 
-def _fit(linear: Linear, inputs: list[Array], wanted: list[Array], how: Repair, seed: int) -> None:
+def fit(linear: Linear, inputs: list[Array], wanted: list[Array], how: Repair, seed: int) -> None:
     """Set the weight and bias of `linear` to what makes `wanted` of `inputs`."""
     node = linear.node
     bias = Bias(node)

@@ -1,0 +1,108 @@
+"""The bars of `benchmarks/compression.py`, and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from compression_measure import Row
+from compression_pruning import HALVED
+from compression_quantization import COMPARED, INT8, PEERS
+from compression_tasks import NETWORKS
+
+Bars = dict[str, bool]
+
+
+def bars(rows: Sequence[Row], parts: Sequence[str]) -> Bars:
+    """Each bar of `parts`, and whether it holds; one whose rows are missing or failed does not."""
+    found: Bars = {}
+    for part in parts:
+        mine = [r for r in rows if r["part"] == part and "error" not in r]
+        if part == "quantization":
+            found |= _accuracy([r for r in rows if r["part"] == "paired" and "error" not in r])
+            for name in NETWORKS:
+                found |= _quantized(name, [r for r in mine if r["network"] == name])
+        else:
+            found |= _OF_PART[part](mine)
+    return found
+
+
+def _accuracy(paired: Sequence[Row]) -> Bars:
+    """No worse than each peer's best in a paired test at 5%, wherever that peer has an int8 network."""
+    found = {}
+    for name in NETWORKS:
+        for peer in PEERS:
+            mine = [r for r in paired if (r["network"], r["peer"]) == (name, peer)]
+            ok = bool(mine) and not (mine[0]["right"][0] < mine[0]["right"][1] and mine[0]["p"] < 0.05)
+            found[f"{name}: no worse than {peer}'s best (paired, 5%)"] = ok
+    return found
+
+
+def _quantized(name: str, rows: Sequence[Row]) -> Bars:
+    ours = [r for r in rows if r["setting"] in COMPARED]
+    static = [r["milliseconds"] for r in rows if r["setting"].startswith("onnxruntime")]
+    time = bool(ours and static) and min(r["milliseconds"] for r in ours) <= 1.03 * min(static)
+    found = {f"{name}: at most 1.03 of the time of quantize_static's fastest": time}
+    if name == "efficientnet-lite0":
+        peers = [r["snr"] for r in rows if r["setting"].startswith(PEERS) and r["int8"] >= INT8]
+        above = bool(ours and peers) and max(r["snr"] for r in ours) >= max(peers) + 1
+        found[f"{name}: SNR 1 dB above the peers' best"] = above
+    if name == "fashion-resnet":
+        top = {r["setting"]: r["top1"] for r in rows}
+        near = top.get("optc learnt, pow2", 0) >= top.get("optc learnt", 1) - 0.01
+        found[f"{name}: pow2 within 1 point of free scales"] = near
+    return found
+
+
+def _channels(rows: Sequence[Row]) -> Bars:
+    gains = {r["network"]: r["of_mac_ratio"] for r in rows}
+    return {f"{n}: gain at least {b} of the MAC ratio": gains.get(n, 0) >= b for n, b in HALVED.items()}
+
+
+def _zeros(rows: Sequence[Row]) -> Bars:
+    mine = [r for r in rows if r["setting"] == "prune{pattern=single,repair=weights}"]
+    ok = bool(mine) and mine[0]["top1"] >= mine[0]["float_top1"] - 0.01
+    return {"fashion-resnet: half the weights zero within 1 point": ok}
+
+
+def _vta(rows: Sequence[Row]) -> Bars:
+    return {
+        f"{r['network']}, {r['setting']}: at most 0.6 of the cycles, equal": r["ratio"] <= 0.6 and r["equal"]
+        for r in rows
+    }
+
+
+def _pruned(rows: Sequence[Row]) -> Bars:
+    ours = {r["network"] for r in rows if r["pruned"] and r["setting"] == "optc"}
+    theirs = {r["network"] for r in rows if r["pruned"] and r["setting"] != "optc"}
+    return {"structured pruning: more networks pruned than by onnxsim": len(ours) > len(theirs)}
+
+
+def _equal_macs(rows: Sequence[Row]) -> Bars:
+    ours = [r["top1"] for r in rows if r["setting"].startswith("optc")]
+    theirs = [r["top1"] for r in rows if r["setting"].startswith("onnxsim")]
+    ok = bool(ours) and ours[0] >= max(theirs, default=0)
+    return {"fashion-resnet: accuracy at equal MACs no less than onnxsim's": ok}
+
+
+_OF_PART = {"channels": _channels, "zeros": _zeros, "vta": _vta, "pruned": _pruned, "equal-macs": _equal_macs}
+
+
+def table(rows: Sequence[Row], held: Mapping[str, bool]) -> str:
+    """The rows in Markdown, a table a part."""
+    lines = [
+        "# Compression",
+        "",
+        "Made by `python benchmarks/compression.py`; `compression.json` holds the conditions.",
+        "",
+    ]
+    lines += [f"- {'holds' if ok else '**fails**'}: {bar}" for bar, ok in held.items()]
+    for part in dict.fromkeys(r["part"] for r in rows):
+        mine = [r for r in rows if r["part"] == part]
+        keys = list(dict.fromkeys(k for r in mine for k in r if k != "part"))
+        lines += ["", f"## {part}", "", "| " + " | ".join(keys) + " |", "|" + " --- |" * len(keys)]
+        lines += ["| " + " | ".join(_cell(r.get(k, "")) for k in keys) + " |" for r in mine]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|")

@@ -86,7 +86,7 @@ def _learn(job: Job, linear: Linear, found: Moments) -> None:
     mean = found.gram[:, -1:, :-1]
     if bias is not None:  # it takes in every error of the means
         rows = rows - mean.transpose(0, 2, 1) @ mean
-    codes = round_with_feedback(fitted, rows, scale, _LIMIT)
+    codes = round_with_feedback(fitted, rows, scale, -_LIMIT, _LIMIT)
     offset = found.cross[:, -1:] - mean @ (codes * scale) + (0 if inside else floats)
     _store(job, linear, codes, None if bias is None else offset.reshape(-1))
 

@@ -34,6 +34,7 @@ PASSES = {
     "prune": "optc.passes.prune.prune:Prune",
     "prune-channels": "optc.passes.prune.prune_channels:PruneChannels",
     "quantize": "optc.passes.quantize.quantize:Quantize",
+    "quantize-dynamic": "optc.passes.quantize.quantize_dynamic:QuantizeDynamic",
     "quantize-weights": "optc.passes.quantize.quantize_weights:QuantizeWeights",
     "requantize": "optc.passes.quantize.requantize:Requantize",
 }

@@ -59,7 +59,7 @@ def find_weight_layers(model: Model, ops: Collection[str], decline: Decline) -> 
 def _reason(node: gs.Node, around: Surroundings, here: Collection[int]) -> str | None:
     """Why the weight of `node` stays as it is, or None."""
     left, weight = node.inputs[:2]
-    if node.op in ("MatMul", "Gemm") and around.varies(weight):
+    if node.op in ("MatMul", "Gemm") and not isinstance(weight, gs.Constant) and around.varies(weight):
         return "both its operands are computed" if around.varies(left) else "its left operand is a constant"
     reason = around.weight_reason(weight)
     if reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,11 @@ class Type:
         return (-top if self.symmetric else 0), top
 
 
+def packed(count: int, type: Type) -> int:
+    """Bytes of that many integers in a file, where two of 4 bits share one."""
+    return -(-count * type.bits // 8)
+
+
 @dataclass(frozen=True)
 class Grid:
     """Which weights share a scale: those of one place along `channel`, or with `block` that many neighbours
@@ -71,9 +77,16 @@ class Grid:
         size = shape[self.summed]
         return np.repeat(scales, self.block, axis=self.summed).take(np.arange(size), axis=self.summed)
 
-    def turned(self) -> Grid:
-        """The grid of the weight with its two axes swapped."""
-        return Grid(self.summed, self.channel, self.block)
+    def count(self, shape: tuple[int, ...]) -> int:
+        """How many scales a weight of `shape` has."""
+        if self.block is None:
+            return shape[self.channel]
+        return math.prod(shape) // shape[self.summed] * -(-shape[self.summed] // self.block)
+
+    def nbytes(self, shape: tuple[int, ...], type: Type) -> int:
+        """Bytes of a file that holds a weight of `shape`: integers, packed, scales and zero points."""
+        zeros = 0 if type.symmetric else self.count(shape)
+        return packed(math.prod(shape), type) + packed(zeros, type) + 4 * self.count(shape)
 
 
 @dataclass(frozen=True)

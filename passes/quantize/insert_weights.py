@@ -26,13 +26,6 @@ class Stored:
     scale: gs.Constant
     zero: gs.Constant | None
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of a file that holds the constants; two integers of 4 bits share one."""
-        zeros = 0 if self.zero is None else self.zero.values.size
-        integers = -(-self.codes.values.size * self.type.bits // 8) - (-zeros * self.type.bits // 8)
-        return int(integers) + int(self.scale.values.nbytes)
-
     def set(self, codes: Array, scales: Scales) -> None:
         """Replace the values by others of the same shapes."""
         self.codes.values = codes.astype(self.type.dtype)
@@ -41,15 +34,18 @@ class Stored:
             self.zero.values = scales.zero.astype(self.type.dtype)
 
 
+def weight_grid(layer: WeightLayer, block: int | None) -> Grid:
+    """Which weights share a scale; those of a channel where `block` is None or more than are summed."""
+    fits = block is not None and block <= layer.weight.shape[layer.summed]
+    return Grid(layer.channel, layer.summed, block if fits else None)
+
+
 def insert_weight(edit: Edit, layer: WeightLayer, type: Type, block: int | None) -> Stored:
     """Let the nodes of `layer` read the nearest integers through a DequantizeLinear; what it reads.
 
-    A transposed weight of a Gemm is stored untransposed. Without `block`, and where it is more than the
-    weights that are summed, there is one scale a channel.
+    A transposed weight of a Gemm is stored untransposed.
     """
-    weight = layer.weight.values
-    fits = block is not None and block <= weight.shape[layer.summed]
-    grid = Grid(layer.channel, layer.summed, block if fits else None)
+    weight, grid = layer.weight.values, weight_grid(layer, block)
     if layer.nodes[0].op == "Gemm" and layer.nodes[0].attrs.get("transB", 0):
         weight, grid = np.ascontiguousarray(weight.T), Grid(layer.summed, layer.channel, grid.block)
         for node in layer.nodes:

@@ -71,13 +71,13 @@ class QuantizeDynamic:
         return True
 
     def _write(self, model: Model, context: Context, layers: list[WeightLayer]) -> None:
-        """Replace the nodes of `layers`, in graph order, so that each value is quantized before all readers."""
+        """Replace the nodes of `layers` in graph order: the first reader of a value has it quantized."""
         writer = _Writer(Edit(model.graph, model, context, {t.name for t in model.view.outputs}))
         weights = {}
         for layer in layers:
             weights.update(dict.fromkeys(map(id, layer.nodes), writer.weight(layer, self.per_channel)))
-        done = [n for n in context.visit(model.view.nodes) if id(n) in weights]
-        for node in done:
+        done = [n for n in model.view.nodes if id(n) in weights]
+        for node in context.visit(done):
             writer.replace(node, *weights[id(node)])
         writer.edit.finish()
         stored = {t.name: t.values for pair in weights.values() for t in pair}
@@ -118,7 +118,7 @@ def _reason(layer: WeightLayer, node: gs.Node) -> str | None:
 
 
 class _Writer:
-    """Replaces products; `codes`: what stands for a quantized value (codes, scale, zero point), by its id()."""
+    """Replaces products; `codes`: codes, scale and zero point of each quantized value, by its id()."""
 
     def __init__(self, edit: Edit) -> None:
         self.edit = edit

@@ -11,7 +11,7 @@ from optc.models.model import Model
 from optc.passes.base import Context, Contract, Lossy
 from optc.passes.canonicalize.edit import Edit
 from optc.passes.quantize.blocks import Type
-from optc.passes.quantize.insert_weights import Stored, insert_weight
+from optc.passes.quantize.insert_weights import Stored, insert_weight, weight_grid
 from optc.passes.quantize.learn_blocks import Job, learn_blocks
 from optc.passes.quantize.tables import find_tables, quantize_table
 from optc.passes.quantize.weight_layers import WeightLayer, check_finite, chosen, find_weight_layers
@@ -59,7 +59,7 @@ class QuantizeWeights:
 
     def run(self, model: Model, context: Context) -> bool:
         """Quantize the weights of `model`; True unless it has none (more) to quantize."""
-        layers = find_weight_layers(model, _OPS, context.decline)
+        layers = [x for x in find_weight_layers(model, _OPS, context.decline) if self._saves(x, context)]
         tables = find_tables(model, context.decline) if self.embeddings else []
         names = chosen("quantize-weights", [x.name for x in (*layers, *tables)], self.layers, self.skip)
         layers, tables = [x for x in layers if x.name in names], [x for x in tables if x.name in names]
@@ -78,6 +78,18 @@ class QuantizeWeights:
             learn_blocks(before, model, jobs, context, self.samples)
         return True
 
+    def _saves(self, layer: WeightLayer, context: Context) -> bool:
+        """Whether the integers and scales of a weight take less than itself; else its nodes are declined."""
+        grid = weight_grid(layer, self.block)
+        saves = grid.nbytes(tuple(layer.weight.shape), self._type) < int(layer.weight.values.nbytes)
+        for node in layer.nodes if not saves else ():
+            context.decline(node, "so few weights share a scale that it takes what they save")
+        return saves
+
+    @property
+    def _type(self) -> Type:
+        return Type(self.bits, self.symmetric)
+
     def _check(self, model: Model, layers: bool) -> None:
         oldest = 21 if layers and (self.bits == 4 or self.block is not None) else 13
         if model.opset < oldest:
@@ -92,8 +104,9 @@ class QuantizeWeights:
         """Put the nearest integers in place of the weights; the constants of each layer, by its id()."""
         edit = Edit(model.graph, model, context, {t.name for t in model.view.outputs})
         before = sum(int(x.weight.values.nbytes) for x in (*layers, *tables))
-        stored = {id(x): insert_weight(edit, x, Type(self.bits, self.symmetric), self.block) for x in layers}
-        after = sum(s.nbytes for s in stored.values()) + sum(quantize_table(edit, t) for t in tables)
+        stored = {id(x): insert_weight(edit, x, self._type, self.block) for x in layers}
+        after = sum(weight_grid(x, self.block).nbytes(tuple(x.weight.shape), self._type) for x in layers)
+        after += sum(quantize_table(edit, table) for table in tables)
         nodes = Counter(str(n.op) for x in (*layers, *tables) for n in x.nodes)
         context.facts.update(quantized=dict(sorted(nodes.items())), bytes_before=before, bytes_after=after)
         return stored

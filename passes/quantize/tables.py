@@ -12,6 +12,7 @@ from optc.passes.quantize.units import Surroundings
 from optc.passes.quantize.weight_layers import Decline, WeightLayer
 
 _BYTES = Type(8, symmetric=True)
+_ROWS = Grid(channel=0, summed=1, block=None)
 
 
 def find_tables(model: Model, decline: Decline) -> list[WeightLayer]:
@@ -26,6 +27,8 @@ def find_tables(model: Model, decline: Decline) -> list[WeightLayer]:
         reason = around.weight_reason(table)
         if reason is None and not all(id(n) in here and _looks_up(n, table) for n in table.outputs):
             reason = "its table has less than two axes, or is read in another way, too"
+        if reason is None and _ROWS.nbytes(tuple(table.shape), _BYTES) >= table.values.nbytes:
+            reason = "a row is so short that its scale takes what it saves"
         if reason:
             decline(node, reason)
         else:
@@ -42,14 +45,13 @@ def _looks_up(node: gs.Node, table: gs.Constant) -> bool:
 def quantize_table(edit: Edit, table: WeightLayer) -> int:
     """Let the Gathers of `table` look up integers and scales; bytes of these."""
     values, name = table.weight.values, table.weight.name
-    grid = Grid(0, 1, None)
-    scales = nearest_scales(values, grid, _BYTES)
-    codes = edit.new_constant(f"{name}_quantized", quantized(values, scales, grid, _BYTES).astype(np.int8))
+    scales = nearest_scales(values, _ROWS, _BYTES)
+    codes = edit.new_constant(f"{name}_quantized", quantized(values, scales, _ROWS, _BYTES).astype(np.int8))
     tall = (-1, *(1 for _ in values.shape[1:]))
     scale = edit.new_constant(f"{name}_scale", scales.scale.reshape(tall))
     for node in table.nodes:
         _multiply_out(edit, node, codes, scale)
-    return int(codes.values.nbytes + scale.values.nbytes)
+    return _ROWS.nbytes(values.shape, _BYTES)
 
 
 def _multiply_out(edit: Edit, node: gs.Node, codes: gs.Constant, scale: gs.Constant) -> None:

@@ -68,7 +68,7 @@ def _reason(node: gs.Node, around: Surroundings, here: Collection[int]) -> str |
         return "its weight is a vector, or empty"
     for reader in weight.outputs:
         alike = (reader.op, reader.attrs.get("transB", 0)) == (node.op, node.attrs.get("transB", 0))
-        as_weight = [t is weight for t in reader.inputs].count(True) == 1 and reader.inputs[1] is weight
+        as_weight = [i for i, t in enumerate(reader.inputs) if t is weight] == [1]
         if not (alike and as_weight and standard(reader) and id(reader) in here):
             return f"its weight is also read by {layer_name(reader)} ({reader.op})"
     return "its weight is also an output of the model" if id(weight) in around.ends else None

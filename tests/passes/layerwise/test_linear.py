@@ -120,5 +120,7 @@ def test_feedback_makes_results_nearer() -> None:
     scale = np.full((1, 1, 16), 0.1)
     wanted = rows @ weights[0]
     nearest = np.mean((rows @ (np.rint(weights / scale) * scale)[0] - wanted) ** 2)
-    learnt = np.mean((rows @ (round_with_feedback(weights, covariance, scale, -127, 127) * scale)[0] - wanted) ** 2)
+    learnt = np.mean(
+        (rows @ (round_with_feedback(weights, covariance, scale, -127, 127) * scale)[0] - wanted) ** 2
+    )
     assert learnt < 0.5 * nearest

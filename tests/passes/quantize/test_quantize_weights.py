@@ -230,6 +230,7 @@ def test_layers_and_skip() -> None:
         ("y = MatMul (w, x)", "its left operand is a constant"),
         ("v = Abs (x) y = Gemm (x, v)", "both its operands are computed"),
         ("y = MatMul (x, w) z = Relu (w)", "its weight is also read by z (Relu)"),
+        ("y = Gemm (x, w, w)", "its weight is also read by y (Gemm)"),
         ("y = Gemm (x, w) z = Gemm <transB=1> (x, w)", "its weight is also read by z (Gemm)"),
         ("v = Abs (w) y = MatMul (x, v)", "its weight is computed at run time"),
         ("d = Cast <to=11> (x) y = MatMul (d, d64)", "its weight is not float32"),

@@ -35,6 +35,8 @@ PASSES = {
     "prune": "optc.passes.prune.prune:Prune",
     "prune-channels": "optc.passes.prune.prune_channels:PruneChannels",
     "quantize": "optc.passes.quantize.quantize:Quantize",
+    "quantize-dynamic": "optc.passes.quantize.quantize_dynamic:QuantizeDynamic",
+    "quantize-weights": "optc.passes.quantize.quantize_weights:QuantizeWeights",
     "requantize": "optc.passes.quantize.requantize:Requantize",
 }
 """Pass name: module and class."""

@@ -24,6 +24,15 @@ class Bias:
         self.inside = node.op != "MatMul"
 
     @property
+    def constant(self) -> gs.Constant | None:
+        """The bias where there is one, a constant that is the same for each row."""
+        if self._reader is None or not _given(self._reader, self._index):
+            return None
+        found = self._reader.inputs[self._index]
+        vector = isinstance(found, gs.Constant) and found.values.size in (1, _channels(self._node))
+        return found if vector and found.values.size == max((1, *found.shape[-1:])) else None
+
+    @property
     def values(self) -> Array:
         """The bias, [channels]; zeros where there is none."""
         count = _channels(self._node)

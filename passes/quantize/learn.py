@@ -84,7 +84,8 @@ def _learn(job: Job, linear: Linear, found: Moments) -> None:
     mean = found.gram[:, -1:, :-1]
     if job.unit.bias is not None:  # it takes in every error of the means
         rows = rows - mean.transpose(0, 2, 1) @ mean
-    codes = round_with_feedback(fitted, rows, scale, int(np.iinfo(job.layer.weight.dtype).max))
+    limit = int(np.iinfo(job.layer.weight.dtype).max)
+    codes = round_with_feedback(fitted, rows, scale, -limit, limit)
     _store(job, linear, codes, _offset(job, linear, codes * scale, mean, found.cross[:, -1:]))
 
 

@@ -19,7 +19,8 @@ from optc.passes.layerwise.walk import Walk, stacked
 from optc.passes.prune.layers import layer_name, match_patterns
 from optc.passes.quantize.alone import Alone
 from optc.passes.quantize.region import find_region
-from optc.passes.quantize.settings import SETTINGS, Setting
+from optc.passes.quantize.settings import SETTINGS as SETTINGS
+from optc.passes.quantize.settings import Setting
 from optc.passes.quantize.units import Unit
 from optc.passes.text import suggest
 from optc.passes.verify.compare import Difference, compare

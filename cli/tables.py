@@ -25,7 +25,7 @@ def print_verification(rows: Sequence[Row], verbose: bool = False) -> None:
     columns += [*([">accuracy"] if scores else []), ">time", "note"]
     print_table(columns, [_row(r, scores) for r in rows], "verification")
     for row in rows if verbose else ():
-        outputs = [(d.output, _error(d.max_error), _db(d.snr_db)) for d in row.outputs]
+        outputs = [(d.output, _error(d.max_error), db(d.snr_db)) for d in row.outputs]
         if outputs:
             print_table(["output", ">max error", ">SNR dB"], outputs, row.name)
 
@@ -34,7 +34,7 @@ def _row(row: Row, scores: bool) -> list[str]:
     c = row.counts
     kind = row.contract.partition(":")[0]  # what a lossy pass loses stands in --json
     cells = [row.name, kind, "yes" if row.changed else "", number(c.nodes), number(c.parameters)]
-    cells += [macs(c), size(c.bytes), _error(row.max_error), _db(row.snr_db)]
+    cells += [macs(c), size(c.bytes), _error(row.max_error), db(row.snr_db)]
     note = f"BROKEN: {row.note}" if row.broken else row.note
     return [*cells, *([_value(row.score)] if scores else []), seconds(row.seconds), note]
 
@@ -43,7 +43,8 @@ def _error(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def _db(value: float | None) -> str:
+def db(value: float | None) -> str:
+    """A ratio in dB; nothing where there is none."""
     if value is None:
         return ""
     return "exact" if value == math.inf else f"{value:.1f}"

@@ -34,7 +34,7 @@ class Setting:
     block: int | None = None
 
     def touches(self, unit: Unit) -> bool:
-        """Whether the setting rounds anything of `unit`; of a product of activations, no weights."""
+        """Whether the setting rounds anything of `unit`: a product of activations has no weight."""
         return self.activations is not None or unit.weight is not None
 
     def code(self, low: float, high: float) -> Code | None:

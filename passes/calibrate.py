@@ -30,20 +30,26 @@ G = TypeVar("G", bound=Gatherer)
 
 
 def observe(
-    model: Model, watched: Mapping[str, G], context: Context, limit: int | None = None, who: str = "quantize"
+    model: Model,
+    watched: Mapping[str, G],
+    context: Context,
+    limit: int | None = None,
+    who: str = "quantize",
+    finite: bool = True,
 ) -> Mapping[str, G]:
     """Show values of the float `model`, by name, to `watched` over the first `limit` calibration samples.
 
     One sample is in memory at a time (a batch, where the model's batch is fixed). `who` asks, for messages.
     Returns `watched`. Raises `InputError` where there are no samples, where they do not fit the inputs, or
-    where NaN or infinity turns up, naming tensor and sample.
+    where NaN or infinity turns up, naming tensor and sample; inner values may be both where not `finite`.
     """
     session = Session(_watching(model, list(watched)), optimize=True)
     names = {t.name for t in model.view.inputs}
     outputs = [n for n in watched if n not in names]
     for where, feeds in calibration_feeds(model, context, limit, who):
         for name, values in _run(session, feeds, outputs):
-            _check_finite(values, f"{where}: makes '{name}' NaN or infinite")
+            if finite:
+                _check_finite(values, f"{where}: makes '{name}' NaN or infinite")
             watched[name].add(values)
         for name in names:
             if name in watched:

@@ -30,6 +30,7 @@ PASSES = {
     "share-constants": "optc.passes.canonicalize.share_constants:ShareConstants",
     "share-nodes": "optc.passes.canonicalize.share_nodes:ShareNodes",
     "upgrade-opset": "optc.passes.canonicalize.upgrade_opset:UpgradeOpset",
+    "convert-floats": "optc.passes.convert_floats.convert_floats:ConvertFloats",
     "move-preactivation": "optc.passes.preactivation.move:MovePreactivation",
     "prune": "optc.passes.prune.prune:Prune",
     "prune-channels": "optc.passes.prune.prune_channels:PruneChannels",

@@ -9,12 +9,12 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from optc.passes.canonicalize.edit import has_subgraph
-from optc.passes.convert_floats.small import Plan, Small, plan
+from optc.passes.convert_floats.small import FLOATS, Plan, Small, plan
 from optc.passes.convert_floats.values import Values, largest
 
 _SQUARES = "it adds up squares, which takes float32's range and precision"
 _SUMS = "it adds up many values, which takes float32's range and precision"
-_GROWS = "it grows so fast that its result, or what it computes on the way, soon passes the range"
+_GROWS = "it grows so fast that its result soon passes the range"
 
 DELICATE = {
     "GroupNormalization": _SQUARES,
@@ -37,7 +37,7 @@ DELICATE = {
     "Exp": _GROWS,
     "Pow": _GROWS,
     "ReduceProd": _GROWS,
-    "Softplus": _GROWS,
+    "Softplus": "the exponential within it soon passes the range",
 }
 """Operators that stay float32: reductions, as in mixed-precision training (P. Micikevicius et al., "Mixed
 Precision Training", ICLR 2018, section 3.3), and powers. Softmax stays where its axis is long: see `_sum`.
@@ -66,7 +66,7 @@ class Chooser:
         """What of `node` becomes small; why nothing does; None where it has nothing to do with float32."""
         inputs = [i for i, t in enumerate(node.inputs) if self._values.is_wide(t)]
         outputs = [i for i, t in enumerate(node.outputs) if self._values.is_wide(t)]
-        if not inputs and not outputs:
+        if not outputs and (not inputs or any(self._values.element(t) in FLOATS for t in node.outputs)):
             return None
         if has_subgraph(node):
             return "the graphs inside it stay float32"
@@ -105,7 +105,8 @@ class Chooser:
         return f"its axis may be longer than {longest}: {_SUMS}"
 
     def _untyped(self, node: gs.Node) -> str | None:
-        for tensor in (*node.inputs, *node.outputs):
+        used = (t for t in node.outputs if t.outputs or t.name in self._values.outputs)
+        for tensor in (*node.inputs, *used):
             if not tensor.is_empty() and not self._values.element(tensor):
                 return f"'{tensor.name}' is no tensor of a known type"
         return None
@@ -120,7 +121,7 @@ class Chooser:
                 continue
             size = largest(values)
             if size > small.largest:
-                return f"its constant '{tensor.name}' reaches {size:.3g}, {small.name} {small.largest:.3g}"
+                return f"its constant '{tensor.name}' reaches {size:.3g}, {small.name} {small.largest:g}"
             if 0 < size < small.normal:
                 return f"its constant '{tensor.name}' is {size:.3g} at most, too small for {small.name}"
         return None
@@ -129,11 +130,11 @@ class Chooser:
         node, small = found.node, self._small
         made = [self._seen.get(node.outputs[i].name, 0.0) for i in found.outputs]
         if max(made, default=0.0) > HEADROOM * small.largest:
-            return f"its output reached {max(made):.3g} on the samples, {small.name} {small.largest:.3g}"
+            return f"its output reached {max(made):.3g} on the samples, {small.name} {small.largest:g}"
         for tensor in (node.inputs[i] for i in found.inputs):
             if self._seen.get(tensor.name, 0.0) > small.largest:
                 reached = f"reached {self._seen[tensor.name]:.3g} on the samples"
-                return f"its input '{tensor.name}' {reached}, {small.name} {small.largest:.3g}"
+                return f"its input '{tensor.name}' {reached}, {small.name} {small.largest:g}"
         return None
 
 

@@ -15,7 +15,7 @@ from optc.passes.canonicalize.edit import Edit, all_graphs
 from optc.passes.convert_floats.choose import Chooser
 from optc.passes.convert_floats.islands import REASON, drop_islands
 from optc.passes.convert_floats.rewrite import Rewrite
-from optc.passes.convert_floats.small import SMALL, Plan
+from optc.passes.convert_floats.small import SMALL, Plan, Small, cast_refusal
 from optc.passes.convert_floats.values import WHO, Values, observed
 from optc.passes.prune.layers import layer_name, match_patterns
 
@@ -50,18 +50,16 @@ class ConvertFloats:
         return Lossy(f"the precision beyond {self.to}")
 
     def run(self, model: Model, context: Context) -> bool:
-        """Convert; declines a graph whose types contradict each other, with onnx's reason.
+        """Convert; declines a graph whose types contradict each other, or whose opset knows no such Cast.
 
         Raises `InputError` where a pattern matches no node, or the samples do not fit.
         """
         names = [layer_name(n) for n in model.view.nodes if n.name or n.outputs]
         matched = set(match_patterns(self.name, names, self.keep, "node"))
         kept = {id(n) for n in model.view.nodes if (n.name or n.outputs) and layer_name(n) in matched}
-        try:
-            values = Values(model)
-        except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            context.declined.append(Declined(f"graph {model.name}", f"types cannot be inferred: {reason}"))
+        values = _values(model, SMALL[self.to])
+        if isinstance(values, str):
+            context.declined.append(Declined(f"graph {model.name}", values))
             return False
         seen = observed(model, values, context, self.samples)
         opsets = {o.domain if o.domain != "ai.onnx" else "": o.version for o in model.header.opset_import}
@@ -84,7 +82,7 @@ class ConvertFloats:
                 continue
             reached, largest = seen.get(tensor.name, 0.0), SMALL[self.to].largest
             if reached > largest:
-                reason = f"it reached {reached:.3g} on the samples, {self.to} reaches {largest:.3g}"
+                reason = f"it reached {reached:.3g} on the samples, {self.to} reaches {largest:g}"
                 context.declined.append(Declined(f"{tensor.name} (an end of the graph)", reason))
             else:
                 ends.add(tensor.name)
@@ -134,3 +132,11 @@ class ConvertFloats:
             constants=rewrite.constants,
             underflow={name: {"zero": z, "subnormal": s} for name, (z, s) in rewrite.lost.items()},
         )
+
+
+def _values(model: Model, small: Small) -> Values | str:
+    """What is known of the values of `model`, or why it cannot be converted."""
+    try:
+        return cast_refusal(model.opset, small) or Values(model)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        return f"types cannot be inferred: {str(error).strip().splitlines()[0]}"

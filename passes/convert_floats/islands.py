@@ -15,7 +15,7 @@ LAYERS = {"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", "Attention", "GRU
 STORED = 1024
 """Values: a node that reads a constant of so many is worth Casts for the memory."""
 
-REASON = "it stands between float32 values with no layer near: only Casts would be added"
+REASON = "it stands between float32 values, away from all layers that change: only Casts would be added"
 
 
 def drop_islands(

@@ -195,13 +195,10 @@ class Rewrite:
         """Remove Casts that nobody reads, and those from the small type to itself."""
         ends = self._values.outputs | self._values.returned
         for node in [n for n in self._edit.graph.nodes if n.op == "Cast" and n.outputs]:
-            result = node.outputs[0]
-            if result.name in ends:
-                continue
-            idle = node.attrs["to"] == self._small.element and _element(node.inputs[0]) == self._small.element
-            if idle:
-                self._edit.replace_uses(result, node.inputs[0])
-            if idle or (self._values.is_wide(result) and not result.outputs):
+            source, result = node.inputs[0], node.outputs[0]
+            if node.attrs["to"] == self._small.element == _element(source):
+                self._edit.bypass(node, source)
+            elif self._values.is_wide(result) and not result.outputs and result.name not in ends:
                 self._edit.remove(node)
 
 

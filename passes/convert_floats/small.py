@@ -44,6 +44,8 @@ SMALL = {
     "bfloat16": Small("bfloat16", TensorProto.BFLOAT16, 255.0 * 2.0**120, 2.0**-126, 8),
 }
 
+FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -76,6 +78,16 @@ def plan(
         node,
         tuple(i for i, v in read.items() if v in taken),
         tuple(i for i, v in made.items() if v in taken),
+    )
+
+
+def cast_refusal(opset: int, small: Small) -> str | None:
+    """Why no Cast to the `small` type can be written at `opset`, None where one can."""
+    first = 6 if small.name == "float16" else 13
+    return (
+        f"Cast takes no {small.name} before opset {first}; the model has opset {opset}"
+        if opset < first
+        else None
     )
 
 

@@ -25,7 +25,7 @@ class Values:
 
     def __init__(self, model: Model) -> None:
         """Infers types; raises onnx's own error where the graph contradicts itself."""
-        graph = onnx.shape_inference.infer_shapes(skeleton(model), data_prop=True).graph
+        graph = onnx.shape_inference.infer_shapes(skeleton(model), check_type=True, data_prop=True).graph
         infos = (*graph.value_info, *graph.input, *graph.output)
         self._elements = {i.name: i.type.tensor_type.elem_type for i in infos}
         self._elements.update({t.name: t.data_type for t in graph.initializer})

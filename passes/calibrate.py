@@ -14,6 +14,7 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Session, check_feeds
 from optc.passes.base import Context
+from optc.passes.float_ends import as_given, encoded
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -67,7 +68,7 @@ def calibration_feeds(
     samples = context.calibration
     if samples is None:
         raise InputError(f"{who} needs calibration samples: give them with --calib SAMPLES.npz")
-    names = check_feeds(model, samples.members, str(samples.path))
+    names = check_feeds(as_given(model, samples.members), samples.members, str(samples.path))
     size = _batch(model, samples)
     count = samples.length if limit is None else max(min(limit, samples.length), size)
     batches = samples.batches(names, size, count - count % size)
@@ -75,7 +76,7 @@ def calibration_feeds(
         where = f"{samples.path}: {_which(index, size)}"
         for name, values in feeds.items():
             _check_finite(values, f"{where}: array '{name}' holds NaN or infinity")
-        yield where, feeds
+        yield where, encoded(model, feeds)
 
 
 def _run(session: Session, feeds: Arrays, outputs: list[str]) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -32,6 +32,7 @@ PASSES = {
     "upgrade-opset": "optc.passes.canonicalize.upgrade_opset:UpgradeOpset",
     "convert-floats": "optc.passes.convert_floats.convert_floats:ConvertFloats",
     "move-preactivation": "optc.passes.preactivation.move:MovePreactivation",
+    "integer-ends": "optc.passes.quantize.integer_ends:IntegerEnds",
     "prune": "optc.passes.prune.prune:Prune",
     "prune-channels": "optc.passes.prune.prune_channels:PruneChannels",
     "quantize": "optc.passes.quantize.quantize:Quantize",

@@ -17,6 +17,7 @@ from optc.passes.convert_floats.islands import REASON, drop_islands
 from optc.passes.convert_floats.rewrite import Rewrite
 from optc.passes.convert_floats.small import SMALL, Plan, Small, cast_refusal
 from optc.passes.convert_floats.values import WHO, Values, observed
+from optc.passes.float_ends import End, note_ends
 from optc.passes.prune.layers import layer_name, match_patterns
 
 
@@ -126,6 +127,8 @@ class ConvertFloats:
         rewrite = Rewrite(edit, values, SMALL[self.to], plans, ends, chooser.may_overflow)
         rewrite.run()
         edit.finish()
+        if ends:
+            note_ends(model, {name: End(self.to) for name in ends})
         context.facts.update(
             converted=len(plans),
             casts=rewrite.casts,

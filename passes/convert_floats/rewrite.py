@@ -12,7 +12,7 @@ from optc.models.export import element_type
 from optc.passes.canonicalize.edit import Edit
 from optc.passes.convert_floats.choose import underflow
 from optc.passes.convert_floats.small import Plan, Small
-from optc.passes.convert_floats.values import Values, fill_value
+from optc.passes.convert_floats.values import Values, attribute_values
 
 Use = tuple[gs.Node, int]
 """A node, and the index of one of its inputs."""
@@ -106,24 +106,27 @@ class Rewrite:
         if not to_small and source is not None and self._values.element(source) == self._small.element:
             self._redirect(small, source)
         elif to_small:
-            self._retype(maker, tensor)
             if wide:
-                self._redirect(wide, self._cast(tensor, False, maker))
+                self._redirect(wide, self._copied(maker, tensor, False))
+            self._retype(maker, tensor)
         else:
-            copied = self._variable(tensor, True)
-            attrs = dict(maker.attrs)
-            copy = gs.Node(maker.op, f"{copied.name}_{maker.op}", attrs, list(maker.inputs), [copied])
-            self._retype(copy, copied)
-            self._after.setdefault(id(maker), []).append(copy)
-            self._redirect(small, copied)
+            self._redirect(small, self._copied(maker, tensor, True))
+
+    def _copied(self, maker: gs.Node, tensor: gs.Tensor, small: bool) -> gs.Tensor:
+        """What a second `maker` makes, small or float32."""
+        copied = self._variable(tensor, small)
+        node = gs.Node(maker.op, f"{copied.name}_{maker.op}", dict(maker.attrs), list(maker.inputs), [copied])
+        if small:
+            self._retype(node, copied)
+        self._after.setdefault(id(maker), []).append(node)
+        return copied
 
     def _retype(self, maker: gs.Node, tensor: gs.Tensor) -> None:
         """Let a Cast, Constant or ConstantOfShape make the small type."""
         if maker.op == "Cast":
             maker.attrs["to"] = self._small.element
         else:
-            given = self._values.constant(maker.outputs[0]) if maker.op == "Constant" else None
-            given = fill_value(maker) if given is None else given
+            given = attribute_values(maker)
             maker.attrs.clear()
             maker.attrs["value"] = gs.Constant("value", self._small.array(given))
         tensor.dtype = self._small.variable

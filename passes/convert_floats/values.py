@@ -59,19 +59,14 @@ class Values:
             return None
         if isinstance(tensor, gs.Constant):
             return None if isinstance(tensor._values, SparseValues) else np.asarray(tensor.values)
-        if not tensor.inputs or tensor.inputs[0].op != "Constant":
-            return None
-        attrs = tensor.inputs[0].attrs
-        if isinstance(attrs.get("value"), gs.Constant):
-            return np.asarray(attrs["value"].values)
-        given = attrs.get("value_float", attrs.get("value_floats"))
-        return None if given is None else np.asarray(given, np.float32)
+        maker = tensor.inputs[0] if tensor.inputs else None
+        return attribute_values(maker) if maker is not None and maker.op == "Constant" else None
 
     def numbers(self, tensor: gs.Tensor) -> NDArray[Any] | None:
         """As `constant`, and the number that a ConstantOfShape fills a value with."""
         maker = tensor.inputs[0] if tensor.inputs else None
         if maker is not None and maker.op == "ConstantOfShape" and self.is_wide(tensor):
-            return fill_value(maker)
+            return attribute_values(maker)
         return self.constant(tensor)
 
     def copied(self, tensor: gs.Tensor) -> bool:
@@ -82,10 +77,12 @@ class Values:
         return maker.op != "Cast" or not self.is_wide(maker.inputs[0])
 
 
-def fill_value(node: gs.Node) -> NDArray[Any]:
-    """The number, as an array of one, that a ConstantOfShape of float32 fills its result with."""
+def attribute_values(node: gs.Node) -> NDArray[Any]:
+    """The float32 values that a Constant makes; the one, as an array, that a ConstantOfShape fills with."""
     value = node.attrs.get("value")
-    return np.zeros(1, np.float32) if value is None else np.asarray(value.values)
+    if isinstance(value, gs.Constant):
+        return np.asarray(value.values)
+    return np.asarray(node.attrs.get("value_float", node.attrs.get("value_floats", [0.0])), np.float32)
 
 
 class Largest:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optc.models.bfloat16 import holds_bfloat16, with_float32_nodes
 from optc.models.data import LABEL, Member, Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
@@ -21,7 +22,8 @@ Arrays = dict[str, NDArray[Any]]
 class Session:
     """A model in ONNX Runtime on the CPU.
 
-    `optimize=False` (default) turns graph optimizations off, so that what runs is the graph as written.
+    `optimize=False` (default) turns graph optimizations off, so that what runs is the graph as written; but
+    nodes of bfloat16, most of which ONNX Runtime lacks, compute in float32, and their results are rounded.
     """
 
     def __init__(self, model: Model, optimize: bool = False, threads: int = 0) -> None:
@@ -47,7 +49,14 @@ class Session:
 
         providers = ["CPUExecutionProvider"]
         if model.stored_bytes() < PROTOBUF_LIMIT // 2:
-            return ort.InferenceSession(model.to_proto().SerializeToString(), options, providers)
+            proto = model.to_proto()
+            try:
+                return ort.InferenceSession(proto.SerializeToString(), options, providers)
+            except Exception:
+                if not holds_bfloat16(proto):
+                    raise
+            proto = with_float32_nodes(proto)
+            return ort.InferenceSession(proto.SerializeToString(), options, providers)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             model.save(path, external=True)

@@ -14,6 +14,7 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Session, check_files
 from optc.passes.base import Context
+from optc.passes.float_ends import as_given, encoded
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -30,20 +31,26 @@ G = TypeVar("G", bound=Gatherer)
 
 
 def observe(
-    model: Model, watched: Mapping[str, G], context: Context, limit: int | None = None, who: str = "quantize"
+    model: Model,
+    watched: Mapping[str, G],
+    context: Context,
+    limit: int | None = None,
+    who: str = "quantize",
+    finite: bool = True,
 ) -> Mapping[str, G]:
     """Show values of the float `model`, by name, to `watched` over the first `limit` calibration samples.
 
     One sample is in memory at a time (a batch, where the model's batch is fixed). `who` asks, for messages.
     Returns `watched`. Raises `InputError` where there are no samples, where they do not fit the inputs, or
-    where NaN or infinity turns up, naming tensor and sample.
+    where NaN or infinity turns up, naming tensor and sample; inner values may be both where not `finite`.
     """
     session = Session(_watching(model, list(watched)), optimize=True)
     names = {t.name for t in model.view.inputs}
     outputs = [n for n in watched if n not in names]
     for where, feeds in calibration_feeds(model, context, limit, who):
         for name, values in _run(session, feeds, outputs):
-            _check_finite(values, f"{where}: makes '{name}' NaN or infinite")
+            if finite:
+                _check_finite(values, f"{where}: makes '{name}' NaN or infinite")
             watched[name].add(values)
         for name in names:
             if name in watched:
@@ -61,7 +68,7 @@ def calibration_feeds(
     samples = context.calibration
     if samples is None:
         raise InputError(f"{who} needs calibration samples: give them with --calib SAMPLES.npz")
-    names = check_files(model, samples)
+    names = check_files(as_given(model, samples.members), samples)
     size = _batch(model, samples)
     total = samples.length if limit is None else max(min(limit, samples.length), size)
     batches, runs = samples.batches(names, size, total), samples.batch_count(names, size, total)
@@ -76,7 +83,7 @@ def calibration_feeds(
             _check_finite(values, f"{where}: array '{name}' holds NaN or infinity")
         constants.add(feeds)
         used += count
-        yield where, feeds
+        yield where, encoded(model, feeds)
     if not used:
         raise InputError(
             f"{samples.path}: one run of the model takes {size} samples of one shape, none has so many"

@@ -83,16 +83,16 @@ def _reason(node: gs.Node, inputs: list[gs.Tensor], weight: gs.Constant | None, 
     return None
 
 
-def match_patterns(who: str, names: list[str], patterns: tuple[str, ...]) -> list[str]:
-    """The `names` of layers that match one of the patterns (`fnmatch`, with case).
+def match_patterns(who: str, names: list[str], patterns: tuple[str, ...], what: str = "layer") -> list[str]:
+    """The `names` of layers, or `what` they are, that match one of the patterns (`fnmatch`, with case).
 
-    Raises `InputError`, naming the layers there are, for a pattern that matches nothing; `who` says whose.
+    Raises `InputError`, naming those there are, for a pattern that matches nothing; `who` says whose.
     """
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             known = ", ".join(names[:_SHOWN]) or "none"
-            raise InputError(f"{who}: no layer matches '{pattern}'; the layers are {known}{more}")
+            raise InputError(f"{who}: no {what} matches '{pattern}'; the {what}s are {known}{more}")
     return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
 
 

@@ -13,6 +13,7 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Arrays, Session, check_files
 from optc.passes.base import NoProgress, Progress, Score
+from optc.passes.float_ends import as_given, decoded, encoded
 from optc.passes.text import suggest
 from optc.passes.verify.feeds import fixed_batch, sample_feeds
 from optc.passes.verify.fingerprint import fingerprint
@@ -41,6 +42,7 @@ class Evaluator:
         """The score of `model` in ONNX Runtime, graph optimizations off; its first output is what counts."""
         key = fingerprint(model)
         if key not in self._known:
+            model = as_given(model, self.samples.members)
             session = Session(model)
             self._known[key] = self.score(model, lambda feeds: session.run(feeds))
         return self._known[key]
@@ -58,7 +60,7 @@ class Evaluator:
             batches, f"{self.metric} on {self.samples.path.name}", total
         ):
             labels = feeds.pop(LABEL)
-            result = np.asarray(run(feeds)[output])
+            result = np.asarray(decoded(model, run(encoded(model, feeds)))[output])
             if len(result) != len(labels):
                 raise InputError(f"output '{output}' has {len(result)} rows for {len(labels)} samples")
             if self.metric == "f1":

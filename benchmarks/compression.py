@@ -3,7 +3,8 @@
     python benchmarks/compression.py           measure everything; write results/compression.json and .md
     python benchmarks/compression.py PART ...  only these parts; write nothing
 
-Parts: `quantization` (accuracy, and latency in ONNX Runtime with one thread), `channels` (latency of models
+Parts: `quantization` (accuracy, and latency in ONNX Runtime with one thread), `methods` (the same of what is
+not static int8 of everything), `channels` (latency of models
 whose channels were pruned to half the MACs), `zeros` (accuracy with half of the weights zero), `pruned`
 (which networks structured pruning can shrink), `equal-macs` (accuracy after it), `vta` (cycles, timing
 pynq). Needs the networks that `python -m optc.models.zoo.fetch` brings, foolbox's photographs in the folder
@@ -22,6 +23,7 @@ from pathlib import Path
 from common import RESULTS, header, write
 from compression_bars import bars, table
 from compression_measure import Folders, Row, Rows, say
+from compression_methods import methods
 from compression_pruning import channels, vta, zeros
 from compression_quantization import quantization
 from compression_structured import equal_macs, pruned
@@ -30,6 +32,7 @@ from optc.models.errors import OptcError
 
 PARTS: dict[str, Callable[[Folders], Rows]] = {
     "quantization": quantization,
+    "methods": methods,
     "channels": channels,
     "zeros": zeros,
     "pruned": pruned,

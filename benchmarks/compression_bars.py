@@ -21,7 +21,7 @@ def bars(rows: Sequence[Row], parts: Sequence[str]) -> Bars:
             found |= _accuracy([r for r in rows if r["part"] == "paired" and "error" not in r])
             for name in NETWORKS:
                 found |= _quantized(name, [r for r in mine if r["network"] == name])
-        else:
+        elif part in _OF_PART:
             found |= _OF_PART[part](mine)
     return found
 

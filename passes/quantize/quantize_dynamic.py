@@ -16,7 +16,7 @@ from optc.passes.base import Context, Contract, Lossy
 from optc.passes.canonicalize.edit import Edit, standard
 from optc.passes.prune.layers import layer_name
 from optc.passes.quantize.blocks import Grid, Scales, Type, nearest_scales, quantized
-from optc.passes.quantize.layers import INT32_MAX
+from optc.passes.quantize.scales import INT32_MAX
 from optc.passes.quantize.weight_layers import (
     WeightLayer,
     check_finite,

@@ -50,7 +50,8 @@ def _fill(array: NDArray[Any], size: int | None) -> NDArray[Any]:
 
 def check_samples(model: Model, samples: Samples, what: str) -> None:
     """`InputError` where `samples` do not fit the inputs, or they or the labels hold NaN or infinity."""
-    names = [*check_files(as_given(model, samples.members), samples, what), *({LABEL} & samples.members.keys())]
+    names = check_files(as_given(model, samples.members), samples, what)
+    names += [LABEL] if LABEL in samples.members else []
     floats = [n for n in names if np.issubdtype(samples.members[n].dtype, np.floating)]
     first = 0
     for batch in samples.batches(floats, 64) if floats else ():

@@ -27,7 +27,7 @@ _SHARED: tuple[Decorator, ...] = (
         "--eval",
         "evaluation",
         metavar="Y.npz",
-        help="Labelled samples: accuracy before and after each lossy pass.",
+        help="Labelled samples, likewise: accuracy before and after each lossy pass.",
     ),
     click.option("--metric", metavar="top1|top5|mse|cosine|f1", help="What the labels are for (top1)."),
     click.option("-i", "--inputs", metavar="IN.npz", help="Inputs to verify on, else generated ones."),

@@ -66,8 +66,9 @@ def compile(
     `model`: a `Model` (left as it is), an `.onnx` file or `zoo:NAME`; `target`: a target or its text, such
     as `cuda{arch=[sm_80]}`; `pipeline`: passes or their text, None for the standard pipeline; `out`: by
     default `NAME.TARGET`; `calibration`, `evaluation`, `inputs`: `.npz` files by input name, batch first
-    (a zoo network brings its own); `shapes`: such as `image=1,3,224,224`; `verify` checks every pass and
-    the artifact; `guard` takes back passes that do not pay.
+    (a zoo network brings its own), the first two also folders of such files; `shapes`: such as
+    `image=1,3,224,224`; `verify` checks every pass and the artifact; `guard` takes back passes that do not
+    pay.
 
     Raises `InputError` (bad input), `PassError` (a pass failed), `VerifyError` (a broken contract) and
     `MissingError` (something is missing on this machine); nothing is written then.

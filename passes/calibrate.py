@@ -41,12 +41,14 @@ def observe(
     """Show values of the float `model`, by name, to `watched` over the first `limit` calibration samples.
 
     One sample is in memory at a time (a batch, where the model's batch is fixed). `who` asks, for messages.
-    Returns `watched`. Raises `InputError` where there are no samples, where they do not fit the inputs, or
-    where NaN or infinity turns up, naming tensor and sample; inner values may be both where not `finite`.
+    Returns `watched`. Raises `InputError` where there are no samples, where they do not fit the inputs, where
+    NaN or infinity turns up, naming tensor and sample (inner values may be both where not `finite`), and
+    where a watched float input was one number everywhere.
     """
     session = Session(_watching(model, list(watched)), optimize=True)
     names = {t.name for t in model.view.inputs}
     outputs = [n for n in watched if n not in names]
+    constants = _Constants()
     for where, feeds in calibration_feeds(model, context, limit, who):
         for name, values in _run(session, feeds, outputs):
             if finite:
@@ -55,6 +57,8 @@ def observe(
         for name in names:
             if name in watched:
                 watched[name].add(feeds[name])
+                constants.add(name, feeds[name])
+    constants.check(context.calibration)
     return watched
 
 
@@ -63,7 +67,8 @@ def calibration_feeds(
 ) -> Iterator[tuple[str, Arrays]]:
     """The first `limit` calibration samples as inputs of `model`, each with where it comes from.
 
-    Raises `InputError` as `observe` does, and at the end where a float input was one number everywhere.
+    Raises `InputError` where there are none, or they do not fit, or hold NaN or infinity, or where each float
+    input is one number everywhere.
     """
     samples = context.calibration
     if samples is None:
@@ -81,14 +86,16 @@ def calibration_feeds(
             continue
         for name, values in feeds.items():
             _check_finite(values, f"{where}: array '{name}' holds NaN or infinity")
-        constants.add(feeds)
+        for name, values in feeds.items():
+            constants.add(name, values)
         used += count
         yield where, encoded(model, feeds)
     if not used:
         raise InputError(
             f"{samples.path}: one run of the model takes {size} samples of one shape, none has so many"
         )
-    constants.check(samples, used)
+    if not constants.varied:
+        constants.check(samples)
 
 
 def _run(session: Session, feeds: Arrays, outputs: list[str]) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -100,23 +107,22 @@ class _Constants:
 
     def __init__(self) -> None:
         self._values: dict[str, float] = {}
-        self._varied: set[str] = set()
+        self.varied: set[str] = set()
 
-    def add(self, feeds: Arrays) -> None:
-        """Take in a run's inputs."""
-        for name, values in feeds.items():
-            if name in self._varied or not values.size or not np.issubdtype(values.dtype, np.floating):
-                continue
-            if np.any(values != self._values.setdefault(name, values.flat[0])):
-                self._varied.add(name)
+    def add(self, name: str, values: NDArray[Any]) -> None:
+        """Take in an input of a run."""
+        if name in self.varied or not values.size or not np.issubdtype(values.dtype, np.floating):
+            return
+        if np.any(values != self._values.setdefault(name, values.flat[0])):
+            self.varied.add(name)
 
-    def check(self, samples: Samples, count: int) -> None:
+    def check(self, samples: Samples | None) -> None:
         """`InputError` naming the first of them: no range can be calibrated from it."""
         for name, value in self._values.items():
-            if name not in self._varied:
+            if name not in self.varied:
                 raise InputError(
-                    f"{samples.path}: array '{name}' is {value:g} everywhere in all {count} samples used; "
-                    "no range can be calibrated from it, give real data"
+                    f"{samples.path if samples else ''}: array '{name}' is {value:g} everywhere in all samples "
+                    "used; no range can be calibrated from it, give real data"
                 )
 
 

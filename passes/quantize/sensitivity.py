@@ -109,6 +109,8 @@ def _feeds(model: Model, context: Context, samples: int) -> tuple[list[Arrays], 
     singles = [f for _, f in calibration_feeds(model, context, samples, "sensitivity", "reading samples")]
     session = Session(model, optimize=True)
     outputs = [session.run(f) for f in singles]
+    if len({tuple(v.shape for v in f.values()) for f in singles}) > 1:
+        return singles, outputs
     groups = [singles[i : i + _BATCH] for i in range(0, len(singles), _BATCH)]
     batches = [{name: stacked([f[name] for f in group]) for name in group[0]} for group in groups]
     try:

@@ -174,14 +174,23 @@ def test_arrays_that_are_no_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0, -2.5])
 def test_an_input_that_is_one_number_everywhere(tmp_path: Path, value: float) -> None:
     data = folder_of(tmp_path, np.full((2, 3), value, np.float32), np.full((1, 5), value, np.float32))
-    with pytest.raises(InputError, match=f"array 'x' is {value:g} everywhere in all 3 samples used"):
+    with pytest.raises(InputError, match=f"array 'x' is {value:g} everywhere in all samples used"):
         seen(pair(), data, "y")
+
+
+def test_an_input_that_nothing_watches_may_be_one_number(tmp_path: Path) -> None:
+    """The state of an LSTM, which begins with zeros, is not calibrated."""
+    x = np.array([[1, 2, 4]], np.float32)
+    np.savez(tmp_path / "state.npz", x=x, z=np.zeros_like(x), i=np.ones(1, np.int64))
+    assert seen(pair(), Samples(tmp_path / "state.npz"), "y")["y"] == (1, 4)
+    with pytest.raises(InputError, match="array 'z' is 0 everywhere in all samples used"):
+        seen(pair(), Samples(tmp_path / "state.npz"), "z")
 
 
 def test_only_the_samples_used_have_to_vary(tmp_path: Path) -> None:
     data = folder_of(tmp_path, np.ones((2, 3), np.float32), np.array([[1, 1, 2]], np.float32))
     assert seen(pair(), data, "x")["x"] == (1, 2)
-    with pytest.raises(InputError, match="array 'x' is 1 everywhere in all 2 samples used"):
+    with pytest.raises(InputError, match="array 'x' is 1 everywhere in all samples used"):
         seen(pair(), data, "x", limit=2)
 
 

@@ -67,14 +67,24 @@ def test_float16_between_two_nodes_is_rounded_and_overflows() -> None:
     assert np.isinf(wanted[1])
     np.testing.assert_array_equal(Session(model).run({"x": x})["y"], wanted.astype(np.float32))
     assert np.isfinite(Session(model, optimize=True).run({"x": x})["y"]).all()
+    text = text.replace("float[3] x", "float16[3] a").replace("a = Cast <to=10> (x)", "")
+    small = Model(
+        onnx.parser.parse_model(text.replace("float[3] y", "float16[3] c").replace("y = Cast <to=1> (c)", ""))
+    )
+    np.testing.assert_array_equal(Session(small).run({"a": a})["c"], wanted)
 
 
-def test_what_cannot_be_wrapped_is_left_as_it_is() -> None:
-    text = """<ir_version: 10, opset_import: ["": 22]> g (float16[2] x, bool c) => (float16[4] y) {
-    s = SequenceConstruct (x, x) k = ConcatFromSequence <axis=0> (s)
-    y = If (c) <then_branch = t () => (float16[4] p) { p = Neg(k) },
-    else_branch = e () => (float16[4] q) { q = Identity(k) }> }"""
-    model = Model(onnx.parser.parse_model(text))
+LEFT = [
+    """g (float16[2] x, int64 n, bool c) => (float16[2] y) { y = Loop (n, c, x) <body = b
+    (int64 i, bool go, float16[2] a) => (bool on, float16[2] z) { on = Identity (go) z = Neg (a) }> }""",
+    "g (float16[2] x, int64 n, bool c) => (seq(float16[2]) y) { y = SequenceConstruct (x, x) }",
+]
+
+
+@pytest.mark.parametrize("text", LEFT)
+def test_subgraphs_and_sequences_are_left_as_they_are(text: str) -> None:
+    model = Model(onnx.parser.parse_model('<ir_version: 10, opset_import: ["": 22]> ' + text))
     x = np.array([1, 2], np.float16)
-    y = Session(model).run({"x": x, "c": np.array(True)})["y"]
-    np.testing.assert_array_equal(y, -np.array([1, 2, 1, 2], np.float16))
+    y = np.asarray(Session(model).run({"x": x, "n": np.array(2), "c": np.array(True)})["y"])
+    assert y.dtype == np.float16
+    np.testing.assert_array_equal(y.reshape(-1)[:2], x)

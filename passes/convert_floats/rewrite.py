@@ -124,6 +124,7 @@ class Rewrite:
             maker.attrs["to"] = self._small.element
         else:
             given = attribute_values(maker)
+            assert given is not None, "copied() said so"
             maker.attrs.clear()
             maker.attrs["value"] = gs.Constant("value", self._small.array(given))
         tensor.dtype = self._small.variable

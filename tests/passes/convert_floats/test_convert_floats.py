@@ -368,6 +368,23 @@ def test_overridable_weights_stay_inputs() -> None:
     assert ops(after) == ["Cast", "Cast", "MatMul", "Cast"] and types(after)["w"] == "FLOAT"
 
 
+def test_sparse_constants_are_cast() -> None:
+    proto = onnx.parser.parse_model(
+        HEADER + f"g (float[2,2] x) => (float[2,2] y) <{LAYER}> {{ h = MatMul(x, w) y = Add(h, c) }}"
+    )
+    values, places = np.array([2.0], np.float32), np.array([3])
+    sparse = onnx.helper.make_sparse_tensor(
+        numpy_helper.from_array(values, "v"), numpy_helper.from_array(places, "i"), [2, 2]
+    )
+    proto.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["c"], sparse_value=sparse))
+    model = Model(proto)
+    assert ConvertFloats().run(model, Context())
+    after = model.to_proto()
+    check(after)
+    assert ops(after) == ["Cast", "Constant", "Cast", "MatMul", "Add", "Cast"]
+    assert after.graph.node[1].attribute[0].sparse_tensor.values.data_type == TensorProto.FLOAT
+
+
 def test_what_underflows_is_told() -> None:
     proto = onnx.parser.parse_model(HEADER + "g (float[1,4] x) => (float[1,1] y) { y = MatMul(x, w) }")
     w = np.array([[1], [1e-9], [1e-5], [0]], np.float32)

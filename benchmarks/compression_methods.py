@@ -18,7 +18,7 @@ from optc.passes.registry import parse_passes
 
 EVERYWHERE = (
     "convert-floats",
-    "convert-floats{to=bfloat16}",
+    "upgrade-opset{opset=22},convert-floats{to=bfloat16}",
     "quantize{activations=int16}",
     "quantize{bias=corrected}",
     "quantize{per_channel=false}",

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optc.models.bfloat16 import holds_bfloat16, with_float32_nodes
 from optc.models.data import LABEL, Member, Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
+from optc.models.small_floats import BFLOAT16, FLOAT16, mentions, with_float32_nodes
 from optc.models.storage import PROTOBUF_LIMIT
 
 Arrays = dict[str, NDArray[Any]]
@@ -22,8 +22,8 @@ Arrays = dict[str, NDArray[Any]]
 class Session:
     """A model in ONNX Runtime on the CPU.
 
-    `optimize=False` (default) turns graph optimizations off, so that what runs is the graph as written; but
-    nodes of bfloat16, most of which ONNX Runtime lacks, compute in float32, and their results are rounded.
+    `optimize=False` (default) turns graph optimizations off, so that what runs is the graph as written. Nodes
+    of 16-bit floats compute in float32 then, and their results are rounded; those of bfloat16 always do.
     """
 
     def __init__(self, model: Model, optimize: bool = False, threads: int = 0) -> None:
@@ -36,7 +36,7 @@ class Session:
         level = ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
         try:
-            self._session = self._open(model, options)
+            self._session = self._open(model, options, optimize)
         except Exception as error:
             raise InputError(f"model '{model.name}': ONNX Runtime refuses it: {first_line(error)}") from error
         self.inputs = {i.name: i for i in self._session.get_inputs()}
@@ -44,18 +44,15 @@ class Session:
         self.outputs = [o.name for o in self._session.get_outputs()]
 
     @staticmethod
-    def _open(model: Model, options: Any) -> Any:
+    def _open(model: Model, options: Any, optimize: bool) -> Any:
         import onnxruntime as ort
 
         providers = ["CPUExecutionProvider"]
         if model.stored_bytes() < PROTOBUF_LIMIT // 2:
             proto = model.to_proto()
-            try:
-                return ort.InferenceSession(proto.SerializeToString(), options, providers)
-            except Exception:
-                if not holds_bfloat16(proto):
-                    raise
-            proto = with_float32_nodes(proto)
+            kinds = [BFLOAT16] if optimize else [BFLOAT16, FLOAT16]
+            if mentions(proto, kinds):
+                proto = with_float32_nodes(proto, kinds)
             return ort.InferenceSession(proto.SerializeToString(), options, providers)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"

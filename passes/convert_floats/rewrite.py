@@ -102,10 +102,7 @@ class Rewrite:
         wide += either
         end = tensor.name in self._values.outputs | self._values.returned
         to_small = tensor.name in self._small_ends or (not end and not wide)
-        source = maker.inputs[0] if maker.op == "Cast" else None
-        if not to_small and source is not None and self._values.element(source) == self._small.element:
-            self._redirect(small, source)
-        elif to_small:
+        if to_small:
             if wide:
                 self._redirect(wide, self._copied(maker, tensor, False))
             self._retype(maker, tensor)
@@ -127,6 +124,7 @@ class Rewrite:
             maker.attrs["to"] = self._small.element
         else:
             given = attribute_values(maker)
+            assert given is not None, "copied() said so"
             maker.attrs.clear()
             maker.attrs["value"] = gs.Constant("value", self._small.array(given))
         tensor.dtype = self._small.variable

@@ -74,15 +74,23 @@ class Values:
         maker = tensor.inputs[0] if tensor.inputs else None
         if maker is None or maker.op not in ("Cast", "Constant", "ConstantOfShape"):
             return False
-        return maker.op != "Cast" or not self.is_wide(maker.inputs[0])
+        if maker.op == "Cast":
+            return not self.is_wide(maker.inputs[0])
+        return attribute_values(maker) is not None
 
 
-def attribute_values(node: gs.Node) -> NDArray[Any]:
-    """The float32 values that a Constant makes; the one, as an array, that a ConstantOfShape fills with."""
+def attribute_values(node: gs.Node) -> NDArray[Any] | None:
+    """The float32 values that a Constant makes; the one, as an array, that a ConstantOfShape fills with.
+
+    None for a Constant that is stored sparse.
+    """
     value = node.attrs.get("value")
     if isinstance(value, gs.Constant):
         return np.asarray(value.values)
-    return np.asarray(node.attrs.get("value_float", node.attrs.get("value_floats", [0.0])), np.float32)
+    given = node.attrs.get("value_float", node.attrs.get("value_floats"))
+    if given is None:
+        return np.zeros(1, np.float32) if node.op == "ConstantOfShape" else None
+    return np.asarray(given, np.float32)
 
 
 class Largest:

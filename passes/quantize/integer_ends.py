@@ -35,26 +35,23 @@ class IntegerEnds:
         """Change the ends; declines float32 ends that are of another form."""
         facts = Facts(model, "even")
         changed: dict[str, End] = {}
-        for index, tensor in enumerate(list(model.view.inputs)):
-            if self.inputs and tensor.dtype == np.float32:
-                self._note(changed, context, tensor, _input(model, index, facts), "input")
-        for index, tensor in enumerate(list(model.view.outputs)):
-            if self.outputs and tensor.dtype == np.float32:
-                self._note(changed, context, tensor, _output(model, index, facts), "output")
+        sides = {"input": (self.inputs, model.view.inputs, _input)}
+        sides["output"] = (self.outputs, model.view.outputs, _output)
+        for side in sides:
+            wanted, tensors, change = sides[side]
+            floats = [(i, t.name) for i, t in enumerate(tensors) if wanted and t.dtype == np.float32]
+            for index, name in floats:
+                found = change(model, index, facts)
+                if isinstance(found, str):
+                    context.declined.append(Declined(f"{name} (the {side})", found))
+                else:
+                    changed[name] = End(found.dtype.name, found)
         if not changed:
             return False
         model.graph.nodes[:] = [n for n in model.view.nodes if n.outputs]
         note_ends(model, changed)
         context.facts["changed"] = sorted(changed)
         return True
-
-    def _note(
-        self, changed: dict[str, End], context: Context, tensor: gs.Tensor, found: Code | str, what: str
-    ) -> None:
-        if isinstance(found, str):
-            context.declined.append(Declined(f"{tensor.name} (the {what})", found))
-        else:
-            changed[tensor.name] = End(found.dtype.name, found)
 
 
 def _input(model: Model, index: int, facts: Facts) -> Code | str:
@@ -84,10 +81,10 @@ def _output(model: Model, index: int, facts: Facts) -> Code | str:
         return code
     if _is_end(model, codes) or not codes.inputs:
         return "its codes are an input, another output or a constant, whose name must stay"
+    inner = free_name(f"{tensor.name}_float", set(model.view.tensors()))
     model.graph.outputs[index] = _renamed(codes, tensor, code)
-    if tensor.outputs:
-        tensor.name = free_name(f"{tensor.name}_float", set(model.view.tensors()))
-    else:
+    tensor.name = inner
+    if not tensor.outputs:
         detach(maker)
     return code
 

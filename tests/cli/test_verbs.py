@@ -287,3 +287,21 @@ def test_cache_follows_no_link(optc: Optc, tmp_path: Path) -> None:
     folder.symlink_to(tmp_path / "precious")
     assert optc("cache", "clear").exit_code == 2
     assert (tmp_path / "precious").is_dir()
+
+
+def test_codes_at_the_ends_from_the_command_line(optc: Optc, tmp_path: Path) -> None:
+    """Samples stay floats throughout, also for a file whose inputs are codes already."""
+    text = """<ir_version: 10, opset_import: ["" : 21]> g (float[N,2] x) => (float[N,2] y)
+    <float[2,2] w = {1.5, -2.25, 0.5, 3}> { h = MatMul (x, w) y = Relu (h) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    x = np.random.default_rng(0).standard_normal((16, 2)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x, label=np.zeros(16, np.int64))
+    data = ("--calib", "x.npz", "--eval", "x.npz", "--verify")
+    done = optc("opt", "m.onnx", "-p", "quantize,integer-ends", *data, "-o", "q.onnx")
+    assert done.exit_code == 0, done.stderr
+    assert onnx.load(tmp_path / "q.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    again = optc("--json", "opt", "q.onnx", "-p", "canonicalize", *data, "-i", "x.npz", "-o", "r.onnx")
+    assert again.exit_code == 0, again.stderr
+    assert optc("compile", "q.onnx", "-p", "canonicalize", *data, "--target", "fake").exit_code == 0
+    ran = optc("--json", "run", "q.fake", "-i", "x.npz")
+    assert json.loads(ran.stdout)["outputs"][0]["dtype"] == "uint8", ran.stderr

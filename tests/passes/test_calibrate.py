@@ -13,6 +13,8 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context
 from optc.passes.calibrate import calibration_feeds, observe
+from optc.passes.convert_floats.values import Largest
+from optc.passes.quantize.integer_ends import IntegerEnds
 from optc.passes.quantize.statistics import MinMax, Percentile
 
 TEXT = """
@@ -206,3 +208,19 @@ def test_constants_need_no_second_look_at_the_data(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(data, "batches", counted)
     seen(pair(), data, "y")
     assert read == [1, 1, 1, 1]
+
+
+def test_codes_at_the_ends_take_float_samples(tmp_path: Path) -> None:
+    """What stands for floats is coded before it runs; infinity inside is allowed where it is asked for."""
+    text = """<ir_version: 10, opset_import: ["" : 21]> g (float[N,2] x) => (float[N,2] y)
+    <float s = {0.5}, uint8 z = {0}> {
+    q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) h = Log(d) y = Neg(h) }"""
+    model = Model(onnx.parser.parse_model(text))
+    IntegerEnds().run(model, Context())
+    np.savez(tmp_path / "x.npz", x=np.array([[1.2, 4.0], [0.0, 2.0]], np.float32))
+    context = Context(calibration=Samples(tmp_path / "x.npz"))
+    low, log = MinMax(), Largest()
+    observe(model, {"d": low, "h": log}, context, finite=False)
+    assert low.high == 4.0 and log.magnitude == np.log(np.float32(4.0))
+    with pytest.raises(InputError, match="sample 1: makes 'h' NaN or infinite"):
+        observe(model, {"h": Largest()}, context)

@@ -133,6 +133,33 @@ def test_a_chain_without_a_layer_stays() -> None:
     assert ops(after) == ["Relu", "Sigmoid"] and set(types(after).values()) == {"FLOAT16"}
 
 
+def test_an_end_beyond_the_range_stays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "s.npz", x=np.full((2, 2), 1e5, np.float32))
+    after, context = convert(
+        "g (float[1,2] x) => (float[1,2] y) <float[2,2] w = {1, 2, 1, 2}> { y = MatMul(x, w) }",
+        ConvertFloats(ends="converted"),
+        calibration=tmp_path / "s.npz",
+    )
+    found = reasons(context)
+    assert found["x (an end of the graph)"] == "it reached 1e+05 on the samples, float16 reaches 65504"
+    assert "y (an end of the graph)" in found and set(types(after).values()) == {"FLOAT"}
+
+
+def test_the_end_of_a_float32_node_may_need_a_cast_anyway() -> None:
+    after, _ = convert(
+        "g (float[2] x) => (float[2] y) { h = Softplus(x) y = Relu(h) }", ConvertFloats(ends="converted")
+    )
+    assert ops(after) == ["Cast", "Softplus", "Cast", "Relu"]
+
+
+def test_a_cast_of_an_output_reads_what_the_node_makes() -> None:
+    after, _ = convert(
+        f"""g (float[2,2] x) => (float[2,2] y, int32[2,2] z) <{LAYER}> {{
+        y = MatMul(x, w) z = Cast <to=6> (y) }}"""
+    )
+    assert [list(n.input) for n in after.graph.node if n.output[0] in "yz"] == [["y_float16"], ["y_float16"]]
+
+
 def test_keep() -> None:
     text = (
         f"g (float[2,2] x) => (float[2,2] y) <{LAYER}> {{ [first] h = MatMul(x, w) [last] y = MatMul(h, w) }}"
@@ -178,10 +205,33 @@ def test_a_large_result_is_cut_before_its_cast() -> None:
     np.testing.assert_array_equal(y, np.eye(2) * -65504)
 
 
-def test_infinite_constants_are_no_obstacle() -> None:
+SOFTMAX = [(2048, 21, "MatMul", -1), (2049, 21, "Softmax", -1), (64, 12, "Softmax", 1), (40, 12, "MatMul", 1)]
+
+
+@pytest.mark.parametrize(("size", "opset", "last", "axis"), SOFTMAX)
+def test_softmax_over_a_long_axis_stays(size: int, opset: int, last: str, axis: int) -> None:
+    """Before opset 13 it runs over all axes from `axis` on, here 64 * size or 40 * size."""
+    rows = 64 if size == 64 else 40
     after, context = convert(
-        f"""g (float[2,2] x, bool[2,2] m) => (float[2,2] y) <{LAYER}, float low = {{-inf}}> {{
-        h = MatMul(x, w) k = Where(m, h, low) y = Softmax(k) }}"""
+        f"""g (float[1,{rows},2] x) => (float[1,{rows},{size}] y) <int64[2] s = {{2, {size}}}> {{
+        w = ConstantOfShape <value = float[1] {{0.5}}> (s) h = MatMul(x, w)
+        y = Softmax <axis={axis}> (h) }}""",
+        header=HEADER.replace("21]", f"{opset}]"),
+    )
+    kinds = types(after)
+    assert (kinds["h"], "y (Softmax)" in reasons(context)) == ("FLOAT16", last == "Softmax")
+    after, context = convert(
+        f"g (float[2,2] x, float[2,N] v) => (float[2,N] y) <{LAYER}> {{ h = MatMul(x, v) y = Softmax(h) }}"
+    )
+    assert "may be longer than 2048" in reasons(context)["y (Softmax)"]
+
+
+def test_infinite_constants_are_no_obstacle(tmp_path: Path) -> None:
+    np.savez(tmp_path / "s.npz", x=np.eye(2, dtype=np.float32)[None], m=np.eye(2, dtype=bool)[None])
+    after, context = convert(
+        f"""g (float[1,2,2] x, bool[1,2,2] m) => (float[1,2,2] y) <{LAYER}, float low = {{-inf}}> {{
+        h = MatMul(x, w) k = Where(m, h, low) y = Softmax(k) }}""",
+        calibration=tmp_path / "s.npz",
     )
     assert not context.declined and ops(after) == ["Cast", "MatMul", "Where", "Softmax", "Cast"]
 
@@ -316,6 +366,23 @@ def test_overridable_weights_stay_inputs() -> None:
     after = model.to_proto()
     check(after)
     assert ops(after) == ["Cast", "Cast", "MatMul", "Cast"] and types(after)["w"] == "FLOAT"
+
+
+def test_sparse_constants_are_cast() -> None:
+    proto = onnx.parser.parse_model(
+        HEADER + f"g (float[2,2] x) => (float[2,2] y) <{LAYER}> {{ h = MatMul(x, w) y = Add(h, c) }}"
+    )
+    values, places = np.array([2.0], np.float32), np.array([3])
+    sparse = onnx.helper.make_sparse_tensor(
+        numpy_helper.from_array(values, "v"), numpy_helper.from_array(places, "i"), [2, 2]
+    )
+    proto.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["c"], sparse_value=sparse))
+    model = Model(proto)
+    assert ConvertFloats().run(model, Context())
+    after = model.to_proto()
+    check(after)
+    assert ops(after) == ["Cast", "Constant", "Cast", "MatMul", "Add", "Cast"]
+    assert after.graph.node[1].attribute[0].sparse_tensor.values.data_type == TensorProto.FLOAT
 
 
 def test_what_underflows_is_told() -> None:

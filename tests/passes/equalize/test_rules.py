@@ -16,8 +16,9 @@ PASS = Equalize()
 def between(body: str, constants: str = "", out: str = "", last: str = "y = Conv(r, v)") -> str:
     """From `a`, float[1,2,4], to `r`."""
     rank = "1,C,L" if "Conv" in last or "[0,2,1]" in body else "1,C"
-    return f"""g (float[1,1,4] x) => (float[{rank}] y{out}) <float[2,1,1] w = {{16,1}}, float[1,2,1] v = {{1,1}},
-        float[8,3] matrix = {{1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}},
+    ones = ",".join(["1"] * 24)
+    return f"""g (float[1,1,4] x) => (float[{rank}] y{out}) <
+        float[2,1,1] w = {{16,1}}, float[1,2,1] v = {{1,1}}, float[8,3] matrix = {{{ones}}},
         float[2,3] two = {{1,1,1,1,1,1}} {constants}> {{ a = Conv(x, w) {body} {last} }}"""
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import onnx_graphsurgeon as gs
 
+from optc.models.model import Model
 from optc.passes.canonicalize.edit import Edit
 from optc.passes.equalize.groups import NORMALIZATIONS, Found
 from optc.passes.prune.layers import layer_name
 
 
-def blocked(found: Found, allowed: Iterable[str]) -> list[tuple[gs.Node, list[gs.Node]]]:
-    """The normalizations in no group, and the layers that read each directly, all of `allowed` names.
+def blocked(model: Model, found: Found, names: set[str]) -> list[tuple[gs.Node, list[gs.Node]]]:
+    """The normalizations in no group, and the layers that read each directly, all of these `names`.
 
-    Only those that something else reads, so that a copy for the layers frees its channels.
+    Only those that something else reads too: others would stay blocked in a copy.
     """
-    names = set(allowed)
+    outputs = {id(t) for t in model.view.outputs}
     moved = {id(s.place.node) for g in found.groups for s in g.makers}
     result = []
     for node in {id(s.place.node): s.place.node for s in found.slots if s.makes}.values():
@@ -25,7 +24,7 @@ def blocked(found: Found, allowed: Iterable[str]) -> list[tuple[gs.Node, list[gs
         value = node.outputs[0]
         readers = (s.place.node for s in found.slots if s.weight and s.value.tensor is value)
         layers = list({id(n): n for n in readers if layer_name(n) in names}.values())
-        if layers and len(layers) < len(value.outputs):
+        if layers and (len(layers) < len(value.outputs) or id(value) in outputs):
             result.append((node, layers))
     return result
 

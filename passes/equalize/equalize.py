@@ -87,7 +87,7 @@ class Equalize:
         if not self.copy:
             return False
         found = self._find(model, Context())
-        pairs = blocked(found, self._allowed(found))
+        pairs = blocked(model, found, self._allowed(found))
         if pairs:
             _edit(model, context, lambda edit: give_copies(edit, pairs))
         return bool(pairs)

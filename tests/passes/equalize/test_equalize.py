@@ -137,6 +137,15 @@ def test_bounds_that_stand_for_infinity_stay_finite(check: Any) -> None:
     assert values["c"].tolist() == [0.5, -float(np.finfo(np.float32).max)]
 
 
+@pytest.mark.parametrize("name", ["w", "v", "b"])
+def test_constants_that_a_caller_may_override_stay(check: Any, name: str) -> None:
+    constants = {"w": f"{W}", "v": f"{V}", "b": "float[2] b = {4,3}"}
+    x = "float[1,1,4] x, " + constants[name].split(" =")[0]
+    text = graph(", ".join(constants.values()), "a = Conv(x, w, b) r = Relu(a) y = Conv(r, v)", x=x)
+    check.run(PASS, text)
+    assert not check.changed
+
+
 def test_nothing_to_gain(check: Any) -> None:
     check.leaves(PASS, graph(f"float[2,1,1] w = {{3,-3}}, {V}", "a = Conv(x, w) r = Relu(a) y = Conv(r, v)"))
     check.leaves(PASS, graph(W, "y = Conv(x, w)", "float[1,2,4] y"))

@@ -76,6 +76,17 @@ def test_the_bias_of_a_normalization_is_scaled_too(check: Any, tmp_path: Path) -
     assert check.changed and after["b"][0] < 3 and after["b"][1] < -1
 
 
+def test_a_normalization_over_two_axes(check: Any, tmp_path: Path) -> None:
+    constants = "float[3,2] g = {8,0.5, 4,0.25, 2,0.125}, float[2,1] v = {2,0.5}"
+    body = "n = LayerNormalization<axis=-2>(x, g) y = MatMul(n, v)"
+    proto = parse(constants, body, "float[N,3,1] y", "float[N,3,2] x")
+    after = smoothed(
+        check, tmp_path, proto, x=np.array([[[1, -1], [0, 0], [0, 0]], [[-1, 1], [0, 0], [0, 0]]])
+    )
+    np.testing.assert_allclose(after["g"].reshape(3, 2)[:, 0] / [8, 4, 2], 1 / np.sqrt(2), rtol=1e-5)
+    np.testing.assert_allclose(after["v"], [2 * np.sqrt(2), 0.5 / np.sqrt(2)], rtol=1e-5)
+
+
 def test_all_layers_that_read_a_value_count(check: Any, tmp_path: Path) -> None:
     """Query, key and value: W of the first channel is 2, of the second 8."""
     body = f"{BODY} q = MatMul(n, k) z = Gemm<transB=1>(n, h)"
@@ -138,6 +149,19 @@ def test_names_say_what_is_copied(check: Any, tmp_path: Path, options: dict[str,
     p = Equalize(method="smooth", copy=True, **options)  # type: ignore[arg-type]
     smoothed(check, tmp_path, parse(AFTER_SUM, SUM, "float[N,2] y"), p)
     assert not check.changed
+
+
+def test_an_output_of_the_model_is_copied_too(check: Any, tmp_path: Path) -> None:
+    proto = parse(NORM, BODY, "float[N,1] y, float[N,2] n")
+    after = smoothed(check, tmp_path, proto, Equalize(method="smooth", copy=True))
+    assert check.ops == ["LayerNormalization", "LayerNormalization", "MatMul"] and after["v"][0] > 2
+
+
+def test_what_a_copy_does_not_free_is_not_copied(check: Any, tmp_path: Path) -> None:
+    """One scale for both channels cannot take two."""
+    proto = parse(NORM.replace("float[2] g = {8,0.5}", "float[1] g = {8}"), BODY)
+    smoothed(check, tmp_path, proto, Equalize(method="smooth", copy=True))
+    assert not check.changed and "repeats an operand" in check.declined[0].reason
 
 
 def test_a_free_normalization_is_not_copied(check: Any, tmp_path: Path) -> None:

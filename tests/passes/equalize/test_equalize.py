@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
+from optc.models.data import Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
+from optc.models.session import Session
 from optc.models.zoo import zoo_entry
 from optc.passes.base import Context
 from optc.passes.equalize.equalize import Equalize
+from optc.passes.pipeline import Pipeline
 from optc.passes.registry import parse_passes
 
 PASS = Equalize()
@@ -164,6 +168,31 @@ def test_facts() -> None:
         "unused_bits_before": pytest.approx(1),  # made: 0 and 4 bits, read: none
         "unused_bits_after": pytest.approx(1),  # 0 and 2 bits on either side
     }
+
+
+def test_one_scale_a_tensor_is_enough_afterwards(tmp_path: Path) -> None:
+    """Channels of very different ranges: the codes of one scale a tensor lose most of the small ones."""
+    rng = np.random.default_rng(0)
+    ranges = 8 ** rng.uniform(-1, 1, 32)
+    proto = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 21]> g (float[N,16] x) => (float[N,8] y) {
+        a = Gemm(x, w) r = Relu(a) y = Gemm(r, v) }"""
+    )
+    arrays = {
+        "w": rng.standard_normal((16, 32)) * ranges,
+        "v": rng.standard_normal((32, 8)) / ranges[:, None],
+    }
+    for name, values in arrays.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), name))
+    proto = onnx.shape_inference.infer_shapes(proto)
+    x = rng.standard_normal((200, 16)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    clean, noise = Session(Model(proto)).run({"x": x})["y"], []
+    for text in ("quantize{per_channel=false}", "equalize,quantize{per_channel=false}"):
+        model = Model(proto)
+        Pipeline(parse_passes(text)).run(model, Context(calibration=Samples(tmp_path / "x.npz")))
+        noise.append(float(np.square(Session(model).run({"x": x})["y"] - clean).mean()))
+    assert noise[1] < noise[0] / 10
 
 
 NAMED = "[first] a = Conv(x, w) [between] b = Conv(a, u) [last] y = Conv(b, v)"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from optc.models.model import Model
 from optc.passes.base import Context, Contract, Exact
 from optc.passes.canonicalize.edit import Edit, edit_graphs
 from optc.passes.equalize.balance import Balance
+from optc.passes.equalize.copies import blocked, give_copies
 from optc.passes.equalize.groups import NORMALIZATIONS, Found, find_groups
 from optc.passes.equalize.peaks import find_peaks
 from optc.passes.equalize.scaled import Slot
@@ -33,9 +35,10 @@ class Equalize:
     `samples` calibration samples. A common factor of a group's scales is left out: it changes no code.
 
     Between maker and reader stand operators that any positive scale goes through, such as Relu and MaxPool.
-    What reads a value otherwise blocks its channels, which is declined with the reason. `layers`, `skip`:
-    name patterns of the nodes whose constants may, and may not, change; a group moves where all of its nodes
-    may.
+    What reads a value otherwise blocks its channels, which is declined with the reason; with `copy`
+    (smooth), the layers that read a normalization which a sum reads too (as in BERT) get a copy of it, of
+    scaled constants. `layers`, `skip`: name patterns of the nodes whose constants may, and may not, change; a
+    group moves where all of its nodes may.
 
     The report gives the number of groups and channels, the largest scale, and how many bits of its tensor's
     range an average channel (of what is made, and of the weights that read it) leaves unused, before and
@@ -50,6 +53,7 @@ class Equalize:
     alpha: float = 0.5
     layers: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    copy: bool = False
     samples: int = 128
 
     def __post_init__(self) -> None:
@@ -58,12 +62,15 @@ class Equalize:
             raise InputError(f"equalize: alpha {self.alpha} is not from 0 to 1")
         if self.method == "weights" and self.alpha != 0.5:
             raise InputError("equalize: alpha is of method=smooth only")
+        if self.copy and self.method != "smooth":
+            raise InputError("equalize: copy is of method=smooth only")
         if self.samples < 1:
             raise InputError(f"equalize: samples {self.samples} is not at least 1")
 
     def run(self, model: Model, context: Context) -> bool:
-        """Equalize the main graph of `model`; True if a scale moved."""
-        found = self._chosen(find_groups(model, self._counts, self.method == "smooth", context.decline))
+        """Equalize the main graph of `model`; True if a scale moved, or a normalization was copied."""
+        copied = self._copy(model, context)
+        found = self._chosen(self._find(model, context))
         peaks = None
         if self.method == "smooth" and found.groups:
             peaks = find_peaks(model, found.groups, context, self.samples)
@@ -72,8 +79,21 @@ class Equalize:
         moved = balance.settle(self.alpha)
         context.facts.update(_facts(found, balance, before))
         if moved:
-            edit_graphs(model, context, lambda edit: _write(edit, model, found, balance))
-        return moved
+            _edit(model, context, lambda edit: write_scales(edit, found, balance.logs))
+        return moved or copied
+
+    def _copy(self, model: Model, context: Context) -> bool:
+        """Give layers normalizations of their own, where `copy` says so; whether there are any."""
+        if not self.copy:
+            return False
+        found = self._find(model, Context())
+        pairs = blocked(model, found, self._allowed(found))
+        if pairs:
+            _edit(model, context, lambda edit: give_copies(edit, pairs))
+        return bool(pairs)
+
+    def _find(self, model: Model, context: Context) -> Found:
+        return find_groups(model, self._counts, self.method == "smooth", context.decline)
 
     def _counts(self, slot: Slot) -> bool:
         """Which constants make channels worth scaling."""
@@ -81,18 +101,27 @@ class Equalize:
 
     def _chosen(self, found: Found) -> Found:
         """`found` with the groups only that the patterns of names allow."""
+        allowed = self._allowed(found)
+        groups = (g for g in found.groups if all(layer_name(n) in allowed for n in g.nodes))
+        return replace(found, groups=tuple(groups))
+
+    def _allowed(self, found: Found) -> set[str]:
+        """The names of nodes whose constants may change."""
         names = list(dict.fromkeys(layer_name(s.place.node) for s in found.slots))
         wanted, skipped = (match_patterns("equalize", names, p) for p in (self.layers, self.skip))
-        allowed = set(wanted if self.layers else names) - set(skipped)
-        groups = (g for g in found.groups if all(layer_name(n) in allowed for n in g.nodes))
-        return Found(found.axes, found.components, found.slots, tuple(groups))
+        return set(wanted if self.layers else names) - set(skipped)
 
 
-def _write(edit: Edit, model: Model, found: Found, balance: Balance) -> bool:
-    if edit.graph is not model.view:
-        return False
-    write_scales(edit, found, balance.logs)
-    return True
+def _edit(model: Model, context: Context, change: Callable[[Edit], None]) -> None:
+    """Edit the main graph."""
+
+    def rewrite(edit: Edit) -> bool:
+        main = edit.graph is model.view
+        if main:
+            change(edit)
+        return main
+
+    edit_graphs(model, context, rewrite)
 
 
 def _unused(balance: Balance) -> float:

@@ -49,10 +49,10 @@ def matmul(rule: ScaledRule) -> Result:
     weight = rule.constant(1)
     if not rule.varies(0) or (weight is None and rule.is_constant(1)):
         return FIXED
-    rank = rule.rank(rule.x)
-    if weight is None or weight.ndim < 2 or rank < 2:
+    ranks = [rule.rank(place) for place in (rule.x, rule.y)]
+    if weight is None or weight.ndim < 2 or min(ranks) < 2:
         return "it multiplies two activations, or by a vector"
-    for value, axis in ((rule.x, rank - 1), (rule.y, rule.rank(rule.y) - 1)):
+    for value, axis in ((rule.x, ranks[0] - 1), (rule.y, ranks[1] - 1)):
         atoms = rule.atoms(value, axis)
         if atoms is not None:
             rule.slot(1, value, axis, atoms if value.output else atoms[:, None], weight=True)

@@ -44,7 +44,7 @@ def meet(rule: ScaledRule, place: Place, own: int, axis: int) -> Result:
 
 
 def multiply(rule: ScaledRule) -> Result:
-    """Mul by a constant: scales go through, or, with `factors`, into it: of what it reads, and of what it makes."""
+    """Mul by a constant: scales go through it, or, with `factors`, into it."""
     index = 0 if rule.is_constant(0) else 1
     constant = rule.constant(index)
     if len(rule.inputs) != 2 or constant is None or not rule.varies(1 - index):

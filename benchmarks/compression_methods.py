@@ -29,7 +29,7 @@ EVERYWHERE = (
 )
 OF_NETWORK = {
     "efficientnet-lite0": ("quantize{min_snr=25.0}", "quantize{min_snr=25.0,fallback=int16}"),
-    "minilm": ("quantize-dynamic", "quantize", "equalize{method=smooth},quantize"),
+    "minilm": ("quantize-dynamic", "quantize", "equalize{method=smooth,copy=true},quantize"),
 }
 
 

@@ -30,7 +30,7 @@ FORMS = ("structured", "structured cpp", "heads", "blocks")
 """Those of onnxsim's methods that recognize different structures."""
 
 RANKED = ("structured", "structured global", "structured wanda", "structured wanda global")
-STEPS = 12
+STEPS = 8
 """Halvings in the search for the sparsity of equal MACs."""
 
 

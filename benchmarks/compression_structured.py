@@ -70,7 +70,9 @@ def _halve(model: Model, text: str = "prune-channels") -> tuple[Model, str]:
 
 
 def _onnxsim(method: str, model: Model) -> tuple[Model, str]:
-    return compression_onnxsim.apply(method, model, None), ""
+    found = compression_onnxsim.apply(method, model, None)
+    found.graph.cleanup()  # it leaves the weights of blocks that it takes out
+    return found, ""
 
 
 def _row(

@@ -14,6 +14,7 @@ Feeds = list[dict[str, Any]] | None
 Method = Callable[[onnx.ModelProto, Feeds], onnx.ModelProto]
 
 _RANGES = ("minmax", "percentile", "entropy", "mse", "auto")
+_FULL = ("minmax", "percentile", "mse")
 _PRESETS = ("A8W8", "U8S8_AAWS", "INT8_CNN_ACCURATE", "INT8_TRANSFORMER_ACCURATE")
 
 
@@ -109,7 +110,7 @@ def _plain(name: str, *, data: bool = False, **options: Any) -> Method:
 
 QUANTIZERS: dict[str, Method] = {
     **{f"static {r}": partial(_static, method=r) for r in _RANGES},
-    **{f"static full {r}": partial(_static, method=r, full_graph=True) for r in _RANGES},
+    **{f"static full {r}": partial(_static, method=r, full_graph=True) for r in _FULL},
     "static picked": _picked,
     "static + correct_bias": _after_static("correct_bias"),
     "static + adaquant": _after_static("apply_adaquant"),

@@ -126,7 +126,7 @@ def _paired(task: Task, rows: Mapping[str, Row]) -> Rows:
     """Our best beside each peer's best: of those that are right equally often the one of the best SNR."""
 
     def best(keys: list[str]) -> str | None:
-        able = [k for k in keys if "right" in rows[k] and rows[k]["int8"] >= INT8]
+        able = [k for k in keys if "right" in rows.get(k, {}) and rows[k]["int8"] >= INT8]
         return max(able, key=lambda k: (rows[k]["right"].sum(), rows[k]["snr"]), default=None)
 
     ours = best(list(COMPARED))

@@ -19,12 +19,9 @@ from optc.passes.layerwise.rounding import round_with_feedback
 from optc.passes.layerwise.walk import Walk
 from optc.passes.quantize.blocks import fitted_scales
 from optc.passes.quantize.insert_weights import Stored
-from optc.passes.quantize.learn import SAMPLES
+from optc.passes.quantize.learn import RIDGE, SAMPLES
 
 Array = NDArray[Any]
-
-RIDGE = 0.3
-"""How much the fitted weights are held to the float ones, as a share of the inputs' power."""
 
 
 @dataclass(frozen=True)

@@ -124,3 +124,12 @@ def test_feedback_makes_results_nearer() -> None:
         (rows @ (round_with_feedback(weights, covariance, scale, -127, 127) * scale)[0] - wanted) ** 2
     )
     assert learnt < 0.5 * nearest
+
+
+def test_rounding_with_a_scale_and_bounds_for_each_weight() -> None:
+    rng = np.random.default_rng(0)
+    weights, covariance = rng.standard_normal((2, 12, 3)), np.diag(np.arange(1.0, 13.0))[None].repeat(2, 0)
+    scale = rng.uniform(0.05, 0.3, weights.shape)
+    low = rng.integers(-8, 0, weights.shape)
+    found = round_with_feedback(weights, covariance, scale, low, low + 9)
+    assert np.array_equal(found, np.clip(np.rint(weights / scale), low, low + 9))  # nothing to feed back to

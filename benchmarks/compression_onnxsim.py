@@ -22,7 +22,7 @@ from compression_onnxsim_methods import find_method
 from optc.models.data import Samples
 from optc.models.model import Model
 
-TIMEOUT = 600
+TIMEOUT = 200
 """Seconds that a method may take."""
 
 

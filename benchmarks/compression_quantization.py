@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -26,17 +27,21 @@ from optc.passes.verify.metrics import paired_test
 OURS = {
     "nearest": "quantize",
     "learnt": "quantize{weights=learnt,calibration=mse}",
+    "learnt, percentile": "quantize{weights=learnt,calibration=percentile,percentile=99.999}",
     "nearest, pow2": "quantize{scales=pow2}",
     "learnt, pow2": "quantize{weights=learnt,scales=pow2,calibration=mse}",
 }
 
-COMPARED = ("optc nearest", "optc learnt")
+COMPARED = ("optc nearest", "optc learnt", "optc learnt, percentile")
 """Of these the one that is right most often is compared with the peers."""
 
 INT8 = 0.9
 """The share of layers' weights that a result must hold in 8 bits to count as int8."""
 
 PEERS = ("onnxruntime", "onnxsim")
+
+WORKERS = 2
+"""How many of onnxsim's methods run at once."""
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ROUNDS_ACTIVATIONS = ("QuantizeLinear", "DynamicQuantizeLinear")
@@ -56,21 +61,32 @@ def _network(task: Task) -> Rows:
     wanted = task.result(task.model)
     made: dict[str, Model] = {}
     rows: dict[str, Row] = {}
-    for key, make in _settings(task).items():
-        row = rows[key] = {"part": "quantization", "network": task.name, "setting": key}
-        start = time.perf_counter()
-        try:
-            made[key] = make()
-            row |= {"int8": round(int8_share(task.model, made[key]), 3), **_judged(task, wanted, made[key])}
-        except Exception as error:  # a failure is a row, too
-            made.pop(key, None)
-            row["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        say(f"{task.name} {key}: {time.perf_counter() - start:.0f} s {row.get('error', '')}")
+    settings = _settings(task)
+    with ThreadPoolExecutor(WORKERS) as pool:  # onnxsim's run in processes of their own
+        waiting = {key: pool.submit(make) for key, make in settings.items() if key.startswith("onnxsim")}
+        for key, make in settings.items():
+            row = rows[key] = {"part": "quantization", "network": task.name, "setting": key}
+            start = time.perf_counter()
+            _make(task, wanted, row, made, waiting[key].result if key in waiting else make)
+            say(f"{task.name} {key}: {time.perf_counter() - start:.0f} s {row.get('error', '')}")
     first, *times = latencies([task.model, *made.values()], [task.feed] * (len(made) + 1))
     for key, found in zip(made, times, strict=True):
         rows[key] |= {"milliseconds": round(found, 3), "of_float": round(found / first, 3)}
     yield from ({k: v for k, v in row.items() if k != "right"} for row in rows.values())
     yield from _paired(task, rows)
+
+
+def _make(
+    task: Task, wanted: NDArray[np.float32], row: Row, made: dict[str, Model], make: Callable[[], Model]
+) -> None:
+    """Make the int8 network of `row`, and judge it."""
+    key = row["setting"]
+    try:
+        made[key] = make()
+        row |= {"int8": round(int8_share(task.model, made[key]), 3), **_judged(task, wanted, made[key])}
+    except Exception as error:  # a failure is a row, too
+        made.pop(key, None)
+        row["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def _settings(task: Task) -> Mapping[str, Callable[[], Model]]:

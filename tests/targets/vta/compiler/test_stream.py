@@ -70,9 +70,11 @@ def emitted(steps: list[tuple[Any, ...]]) -> list[Instruction]:
 
 
 @settings(max_examples=250, deadline=None)
-@given(steps=programs())
-def test_every_conflict_is_ordered(steps: list[tuple[Any, ...]]) -> None:
-    check(emitted(steps), CONFIG, micro_ops())
+@given(steps=programs(), long=st.sampled_from([0, 64]))
+def test_every_conflict_is_ordered(steps: list[tuple[Any, ...]], long: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_LONG", long)
+        check(emitted(steps), CONFIG, micro_ops())
 
 
 CONFLICTS: dict[str, list[tuple[Any, ...]]] = {
@@ -114,3 +116,21 @@ def test_a_load_waits_through_the_compute_module() -> None:
     instructions = emitted([("store", 1, 3, 1), ("inp", 2, 3, 1, True)])
     nops = [i for i in instructions if isinstance(i, Load) and not i.x_size]
     assert len(nops) == 1 and nops[0].pop_next and nops[0].push_prev
+
+
+def test_a_long_instruction_does_not_hold_a_token_back() -> None:
+    """The NOP that passes it on stands in front."""
+    stream = Stream(CONFIG, PYNQ, 0x400)
+    long = Alu(AluOp.MAX, True, 0, 0, 1, 1, 400, 0, 1, 0, 1)
+    for base in (0, 400):
+        stream.compute(long, [(base, base + 400)])
+    stream.store(Store(0, OUT, 1, 8, 8))
+    for base in (800, 1200):
+        stream.compute(long, [(base, base + 400)])
+    stream.load(Load(Memory.INP, 0, OUT, 1, 8, 8))
+    instructions = stream.finish()
+    kinds = [type(i).__name__ for i in instructions]
+    nop = next(n for n, i in enumerate(instructions) if isinstance(i, Load) and not i.x_size)
+    assert instructions[nop].pop_next and instructions[nop].push_prev
+    assert kinds[nop + 1] == "Alu" and not instructions[nop + 1].push_prev
+    assert len(instructions) == len(stream.owners) == len(stream.modules)

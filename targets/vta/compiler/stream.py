@@ -176,7 +176,9 @@ class Stream:
         start = self._clock[module]
         for first in sorted({w for w in waits if w >= 0}, reverse=True):
             at = math.ceil(first)
-            other, its = (self.modules[at], self._known[at]) if at == first else (Module.COMPUTE, self._passes[at])
+            other, its = (
+                (self.modules[at], self._known[at]) if at == first else (Module.COMPUTE, self._passes[at])
+            )
             if other == module or first <= known[other]:
                 continue
             self._edges.append(Edge(first, index))

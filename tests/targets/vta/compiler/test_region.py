@@ -78,8 +78,8 @@ def test_live_tensors_do_not_overlap(model: Model) -> None:
     planned: list[Any] = []
     whole = module._plan
 
-    def plan(stages: Any, ends: Any, aliases: Any, first: int, page: int, forever: Any) -> Any:
-        found = whole(stages, ends, aliases, first, page, forever)
+    def plan(stages: Any, ends: Any, aliases: Any, first: int, page: int) -> Any:
+        found = whole(stages, ends, aliases, first, page)
         planned.append((stages, ends, aliases, found))
         return found
 

@@ -88,6 +88,17 @@ CONFLICTS: dict[str, list[tuple[Any, ...]]] = {
 }
 
 
+@pytest.mark.parametrize("between", range(1, 9))
+def test_a_nop_in_front_does_not_vouch_for_what_follows(
+    between: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A LOAD waits for the STORE by it; the next LOAD still has to wait for the GEMM behind it."""
+    monkeypatch.setattr(module, "_LONG", 0)
+    gemms = [("gemm", 0, 2, 0)] * between
+    steps = [("store", 1, 3, 1), *gemms, ("inp", 3, 3, 1, True), ("inp", 2, 1, 1, False)]
+    check(emitted(steps), CONFIG, micro_ops())
+
+
 @pytest.mark.parametrize("name", list(CONFLICTS))
 def test_a_conflict_without_its_edges_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checker would tell: with the last edges left out it does."""

@@ -175,3 +175,18 @@ def test_every_load_is_of_something_written() -> None:
     known = {e for p in program.inputs for e in range(p.address // ELEMENT, p.address // ELEMENT + 64)}
     ones = program.constants[0][0] // ELEMENT
     assert bytes_of(program, Load) <= known | bytes_of(program, Store) | {ones}
+
+
+def test_neighbouring_stages_begin_at_other_ends_of_acc() -> None:
+    """So the second one's reset need not wait for the first one's STORE."""
+    (program,) = compiled(chain(4)).programs.values()
+    instructions = decode(program.instructions, CONFIG)
+    first = [
+        min(
+            i.sram
+            for i, o in zip(instructions, program.owners, strict=True)
+            if o == n and isinstance(i, Store)
+        )
+        for n in range(len(program.stages))
+    ]
+    assert len(first) == 4 and first[0] == first[2] != first[1] == first[3]

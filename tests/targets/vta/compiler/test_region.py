@@ -26,9 +26,9 @@ CONFIG = Config()
 ELEMENT = CONFIG.element_bytes(Memory.INP)
 
 
-def chain(length: int) -> Model:
+def chain(length: int, side: int = 8) -> Model:
     net = Qdq()
-    value = net.input((1, 16, 8, 8))
+    value = net.input((1, 16, side, side))
     for _ in range(length):
         layer = net.layer("Conv", value, np.eye(16, dtype=np.int8)[:, :, None, None] * 100, -7)
         value = net.code(layer, 0)
@@ -177,16 +177,15 @@ def test_every_load_is_of_something_written() -> None:
     assert bytes_of(program, Load) <= known | bytes_of(program, Store) | {ones}
 
 
-def test_neighbouring_stages_begin_at_other_ends_of_acc() -> None:
-    """So the second one's reset need not wait for the first one's STORE."""
-    (program,) = compiled(chain(4)).programs.values()
-    instructions = decode(program.instructions, CONFIG)
+def test_a_stage_keeps_off_what_the_one_before_is_storing() -> None:
+    """Of one tile each: they take the two ends of ACC in turn."""
+    (program,) = compiled(chain(4, side=2)).programs.values()
     first = [
         min(
             i.sram
-            for i, o in zip(instructions, program.owners, strict=True)
-            if o == n and isinstance(i, Store)
+            for i, owner in zip(decode(program.instructions, CONFIG), program.owners, strict=True)
+            if owner == stage and isinstance(i, Store)
         )
-        for n in range(len(program.stages))
+        for stage in range(4)
     ]
-    assert len(first) == 4 and first[0] == first[2] != first[1] == first[3]
+    assert first[0] == first[2] == 0 and first[1] == first[3] > CONFIG.depth(Memory.ACC) // 2

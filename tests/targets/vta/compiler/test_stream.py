@@ -51,7 +51,7 @@ def emitted(steps: list[tuple[Any, ...]]) -> list[Instruction]:
     stream.load(Load(Memory.WGT, 0, 0x100, 1, PLACES, PLACES))
     stream.compute(Load(Memory.ACC, 0, 0x200, 1, PLACES + 1, PLACES + 1), [(0, PLACES + 1)])
     stream.compute(Alu(AluOp.MAX, True, 0, 0, 1, 1, PLACES + 1, 0, 1, 0, 1), [(0, PLACES + 1)])
-    for kind, *values in steps:
+    for stream.owner, (kind, *values) in enumerate(steps):
         if kind == "inp":
             at, dram, count, stored = values
             stream.load(Load(Memory.INP, at, (OUT if stored else INP) + dram, 1, count, count))
@@ -136,6 +136,7 @@ def test_a_long_instruction_does_not_hold_a_token_back() -> None:
     for base in (0, 400):
         stream.compute(long, [(base, base + 400)])
     stream.store(Store(0, OUT, 1, 8, 8))
+    stream.owner = 1
     for base in (800, 1200):
         stream.compute(long, [(base, base + 400)])
     stream.load(Load(Memory.INP, 0, OUT, 1, 8, 8))

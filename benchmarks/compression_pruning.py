@@ -21,6 +21,14 @@ HALVED = {
 """The share of the MAC ratio that latency has to gain."""
 
 ZEROS = ("single", "2:4", "16x16")
+BLOCKS = (
+    "macs=0.5",
+    "allocation=global",
+    "allocation=global,macs=0.5",
+    "allocation=sensitivity",
+    "allocation=sensitivity,macs=0.5",
+)
+"""Other ways than the same share of each layer's blocks."""
 VTA = SETTINGS["default"]
 
 
@@ -50,6 +58,7 @@ def zeros(folders: Folders) -> Rows:
     data, labels = fashion(folders.fashion)
     feeds = {model.view.inputs[0].name: data}
     texts = [f"prune{{pattern={p}{repair}}}" for p in ZEROS for repair in ("", ",repair=weights")]
+    texts += [f"prune{{pattern=16x16,repair=weights,{how}}}" for how in BLOCKS]
     texts += [
         f"prune-channels{{allocation={a},criterion=activation,repair={r},samples=1000}}"
         for a in ("uniform", "global", "sensitivity")

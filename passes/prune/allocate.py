@@ -1,4 +1,4 @@
-"""How many blocks each layer loses, so that a share of all blocks, or of the multiply-accumulates, is gone."""
+"""How many blocks each layer loses, so that a share of them, or of the multiply-accumulates, is gone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cheapest(prices: Sequence[Array], costs: Sequence[Array], amount: float) -> 
     owner = np.repeat(np.arange(len(prices)), [p.size for p in prices])[order]
     # Sums of MACs are whole numbers, of shares of them not quite.
     taken = int(np.searchsorted(reached, amount * (1 - 1e-9))) + 1
-    return np.bincount(owner[:taken], minlength=len(prices)).tolist()
+    return [int(n) for n in np.bincount(owner[:taken], minlength=len(prices))]
 
 
 def same_shares(blocks: Sequence[Blocks]) -> list[Array]:
@@ -41,7 +41,8 @@ def same_shares(blocks: Sequence[Blocks]) -> list[Array]:
 class Work:
     """The multiply-accumulates of a model's main graph, of which those with a zero weight are none.
 
-    `first`: all of them. Free dimensions count as 1. Raises `InputError` where the shape that a layer makes is not known.
+    `first`: all of them. Free dimensions count as 1. Raises `InputError` where the shape that a layer makes
+    is not known.
     """
 
     def __init__(self, model: Model, layers: Sequence[Layer]) -> None:
@@ -53,7 +54,7 @@ class Work:
     def left(self) -> float:
         """The multiply-accumulates with the layers' weights as they are."""
         zeros = (x.weight.values.size - np.count_nonzero(x.weight.values) for x in self._layers)
-        return self.first - sum(self.uses(x) * n for x, n in zip(self._layers, zeros, strict=True))
+        return self.first - sum(self.uses(x) * int(n) for x, n in zip(self._layers, zeros, strict=True))
 
     def uses(self, layer: Layer) -> float:
         """How often each weight of a layer is multiplied in a run of the model."""
@@ -65,8 +66,8 @@ def _uses(layer: Layer, macs: dict[str, int]) -> float:
     for node in layer.weight.outputs:
         if node.outputs[0].name not in macs:
             raise InputError(
-                f"prune: macs: the shape that '{layer.name}' makes is not known; run infer-shapes, or prune by "
-                "sparsity"
+                f"prune: macs: the shape that '{layer.name}' makes is not known; run infer-shapes, or prune "
+                "by sparsity"
             )
         total += macs[node.outputs[0].name]
-    return total / max(layer.weight.values.size, 1)
+    return total / max(int(layer.weight.values.size), 1)

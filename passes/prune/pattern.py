@@ -46,7 +46,7 @@ class Pattern:
         )
 
     def outside(self, scores: Array) -> Mask:
-        """Of N:M: which weights become zero, for scores [places, output channels, channels that are summed]."""
+        """Of N:M: which weights go, for scores [places, output channels, channels that are summed]."""
         return lowest_of_groups(scores, self.keep, self.of)
 
     def sums(self, scores: Array) -> Array:

@@ -93,7 +93,7 @@ class Prune:
             repair(before, model, self.repair, {}, context, self.samples)
         context.facts.update(_sparsities(chosen))
         if work is not None:
-            context.facts["macs"] = work.left() / max(work.first, 1)
+            context.facts["macs"] = float(work.left() / max(work.first, 1))
         return any(hit)
 
     def _masks(self, layers: list[Layer], work: Work | None, model: Model, context: Context) -> list[Mask]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,12 @@ class Constant:
     extent: Extent
     block: int
     values: NDArray[np.int8]
+
+
+def split(stages: Sequence[Stage], block: int) -> tuple[list[Stage], list[Constant]]:
+    """The stages without their constant blocks, and those."""
+    pairs = [without_constants(stage, block) for stage in stages]
+    return [stage for stage, _ in pairs], [c for _, found in pairs for c in found]
 
 
 def without_constants(stage: Stage, block: int) -> tuple[Stage, list[Constant]]:
@@ -69,9 +75,7 @@ def _computed(stage: Stage, number: int, block: int) -> list[Constant]:
                 for at in rows[:, 4]:
                     sums = sums + term.constants[at].astype(np.int32) @ ones
         elif isinstance(step, Write):
-            found.append(
-                Constant(step.target, step.extent, step.first_block + number, sums.astype(np.int8))
-            )
+            found.append(Constant(step.target, step.extent, step.first_block + number, sums.astype(np.int8)))
         else:
             assert isinstance(step, Immediate | Vector)
             value = step.values[number] if isinstance(step, Vector) else np.int32(step.value)
@@ -107,7 +111,9 @@ def _some_rows(term: Term, kept: Array) -> Term:
     return replace(term, index=rows, weights=term.constants[numbers])
 
 
-def written(constants: Sequence[Constant], addresses: dict[str, int], batch: int) -> list[tuple[int, Array]]:
+def written(
+    constants: Sequence[Constant], addresses: Mapping[str, int], batch: int
+) -> list[tuple[int, Array]]:
     """Where in DRAM (in elements) `constants` stand, and what: int8 (elements, BATCH, BLOCK)."""
     found = []
     for c in constants:

@@ -57,9 +57,10 @@ class StageEmitter:
         fitting = (memories.config.depth(Memory.ACC) - room) // size
         writes = sum(isinstance(s, Write) for s in stage.steps)
         count = max(1, min(fitting, 1 + writes))
-        # Every other stage at the other end of ACC: so it need not wait until the last tiles are stored.
-        free = (memories.config.depth(Memory.ACC) - room) - count * size
-        self._acc = Slots(room + (free if number % 2 else 0), size, count)
+        top = memories.config.depth(Memory.ACC) - count * size
+        # Where the last tile of the stage before may still be stored the first one would have to wait.
+        low, high = memories.last_tile
+        self._acc = Slots(top if low < room + size and room < high and top >= high else room, size, count)
         self._inputs, self._weights = (_slots(b, stage.slots) for b in (tiling.inputs, tiling.weights))
         self._numbers = {id(t): n for n, t in enumerate(stage.terms)}
         self._patterns: dict[Hashable, list[Nest]] = {}
@@ -99,6 +100,7 @@ class StageEmitter:
             order = [(b, p) for p in places for b in cuts.block_ranges]
         for number, (blocks, (image, rows, columns)) in enumerate(order):
             base, _ = self._acc.take(number)
+            self.to.last_tile = base, base + self.cuts.accumulators
             boxes = [Box(rows, columns, base)]
             for plane in self.stage.planes:
                 base += boxes[-1].plane * (blocks[1] - blocks[0])

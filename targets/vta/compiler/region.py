@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optc.models.errors import InputError
-from optc.targets.vta.compiler.constant import Constant, without_constants, written
+from optc.targets.vta.compiler.constant import split, written
 from optc.targets.vta.compiler.driver import drive
 from optc.targets.vta.compiler.emit import StageEmitter, Unit
 from optc.targets.vta.compiler.fold import Folded
@@ -88,18 +88,14 @@ def compile_region(
     """
     config = machine.config
     element = config.element_bytes(Memory.INP)
-    asked, fixed = stages, list[Constant]()
-    stages = []
-    for stage in asked:
-        moving, same = without_constants(stage, config.block)
-        stages.append(moving)
-        fixed += same
+    stages, fixed = split(stages, config.block)
+    lasting = {c.target: c.extent for c in fixed}  # written once for all runs: nothing else may lie there
     crossing = (
-        {n: layout.extent(config) for n, (_, layout) in inputs.items()},
-        {n: layout.extent(config) for n, layout in outputs.items()},
+        {n: layout.extent(config) for n, (_, layout) in inputs.items()} | lasting,
+        {n: layout.extent(config) for n, layout in outputs.items()} | lasting,
     )
     first, page = base // element + 1, PAGE // element
-    addresses, end = _plan(stages, crossing, aliases, first, page, {c.target for c in fixed})
+    addresses, end = _plan(stages, crossing, aliases, first, page)
     addresses[ONES] = base // element
     stream = Stream(config, machine.timing, end)
     at = _page(end * element)
@@ -150,12 +146,8 @@ def _plan(
     aliases: Mapping[str, Alias],
     first: int,
     page: int,
-    forever: Collection[str],
 ) -> tuple[dict[str, int], int]:
-    """The first element of each tensor, and the end: tensors share memory where their lives do not meet.
-
-    `forever`: tensors some of whose blocks are written once for all runs.
-    """
+    """The first element of each tensor, and the end: tensors share memory where their lives do not meet."""
     lives: dict[str, list[int]] = {}
     sizes: dict[str, int] = {}
     for number, stage in enumerate(stages):
@@ -171,8 +163,6 @@ def _plan(
             owner, offset = _owner(name, aliases)
             lives.setdefault(owner, [-1, len(stages)])[place] = (-1, len(stages))[place]
             sizes[owner] = max(sizes.get(owner, 0), offset + extent.elements)
-    for name in forever:
-        lives[_owner(name, aliases)[0]] = [-1, len(stages)]
     placed: dict[str, tuple[int, int]] = {}
     start = -(-first // page) * page
     for name in sorted(lives, key=lambda n: (-sizes[n], n)):

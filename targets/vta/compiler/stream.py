@@ -146,14 +146,15 @@ class Stream:
         """A compute instruction that waits for `store`, so that a load can wait for it.
 
         The first one that, by an estimate, starts after the store is done anyway, or a NOP in front of it
-        where it is long; else a new NOP.
+        where it is long and the next stage's, which waits for its first loads; else a new NOP.
         """
         done = self._times[store][1]
         for index in range(store + 1, self._next()):
             start, end = self._times[index]
             if self.modules[index] == Module.COMPUTE and start >= done:
                 self._known[index][Module.STORE] = max(self._known[index][Module.STORE], store)
-                carrier = index if end - start <= _LONG else self._pass_before(index, store)
+                hurry = end - start > _LONG and self.owners[index] != self.owners[store]
+                carrier = self._pass_before(index, store) if hurry else index
                 self._edges.append(Edge(store, carrier))
                 return carrier
         return self._add(_PASS_ON, Module.COMPUTE, [store])
@@ -176,7 +177,9 @@ class Stream:
         start = self._clock[module]
         for first in sorted({w for w in waits if w >= 0}, reverse=True):
             at = math.ceil(first)
-            other, its = (self.modules[at], self._known[at]) if at == first else (Module.COMPUTE, self._passes[at])
+            other, its = (
+                (self.modules[at], self._known[at]) if at == first else (Module.COMPUTE, self._passes[at])
+            )
             if other == module or first <= known[other]:
                 continue
             self._edges.append(Edge(first, index))

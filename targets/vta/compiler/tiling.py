@@ -93,7 +93,6 @@ def _parted(cuts: Cuts, config: Config, densities: Sequence[Density], slots: int
 def _needs(cuts: Cuts, number: int, density: Density) -> _Needs:
     counts = [density.of(b) for b in cuts.block_ranges]
     blocks, weights = max(len(c) for c in counts), max(int(c.sum()) for c in counts)
-    weights = 1 if density.shared else weights
     return _Needs(max(cuts.input_plane(number), 1), max(blocks, 1), weights)
 
 

@@ -120,9 +120,10 @@ class _Constants:
         """`InputError` naming the first of them: no range can be calibrated from it."""
         for name, value in self._values.items():
             if name not in self.varied:
+                where = samples.path if samples else "calibration"
                 raise InputError(
-                    f"{samples.path if samples else ''}: array '{name}' is {value:g} everywhere in all samples "
-                    "used; no range can be calibrated from it, give real data"
+                    f"{where}: array '{name}' is {value:g} everywhere in all samples used; "
+                    "no range can be calibrated from it, give real data"
                 )
 
 

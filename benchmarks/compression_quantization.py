@@ -1,4 +1,4 @@
-"""The part `quantization`: accuracy and latency of ours, ONNX Runtime's and onnxsim's int8 networks."""
+"""The part `quantization`: accuracy of ours, ONNX Runtime's and onnxsim's int8 networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import compression_onnxsim
 import numpy as np
-from compression_measure import Folders, Row, Rows, latencies, say, snr
+from compression_measure import Folders, Row, Rows, say, snr
 from compression_onnxsim_methods import QUANTIZERS
 from compression_peers import ACTIVATIONS, METHODS, quantize_static
 from compression_tasks import NETWORKS, Task, open_task
@@ -59,37 +59,29 @@ def quantization(folders: Folders) -> Rows:
 
 def _network(task: Task) -> Rows:
     wanted = task.result(task.model)
-    made: dict[str, Model] = {}
     rows: dict[str, Row] = {}
-    settings = _settings(task)
+    found = settings(task)
     with ThreadPoolExecutor(WORKERS) as pool:  # onnxsim's run in processes of their own
-        waiting = {key: pool.submit(make) for key, make in settings.items() if key.startswith("onnxsim")}
-        for key, make in settings.items():
+        waiting = {key: pool.submit(make) for key, make in found.items() if key.startswith("onnxsim")}
+        for key, make in found.items():
             row = rows[key] = {"part": "quantization", "network": task.name, "setting": key}
             start = time.perf_counter()
-            _make(task, wanted, row, made, waiting[key].result if key in waiting else make)
+            _judge(task, wanted, row, waiting[key].result if key in waiting else make)
             say(f"{task.name} {key}: {time.perf_counter() - start:.0f} s {row.get('error', '')}")
-    first, *times = latencies([task.model, *made.values()], [task.feed] * (len(made) + 1))
-    for key, found in zip(made, times, strict=True):
-        rows[key] |= {"milliseconds": round(found, 3), "of_float": round(found / first, 3)}
     yield from ({k: v for k, v in row.items() if k != "right"} for row in rows.values())
     yield from _paired(task, rows)
 
 
-def _make(
-    task: Task, wanted: NDArray[np.float32], row: Row, made: dict[str, Model], make: Callable[[], Model]
-) -> None:
+def _judge(task: Task, wanted: NDArray[np.float32], row: Row, make: Callable[[], Model]) -> None:
     """Make the int8 network of `row`, and judge it."""
-    key = row["setting"]
     try:
-        made[key] = make()
-        row |= {"int8": round(int8_share(task.model, made[key]), 3), **_judged(task, wanted, made[key])}
+        made = make()
+        row |= {"int8": round(int8_share(task.model, made), 3), **_judged(task, wanted, made)}
     except Exception as error:  # a failure is a row, too
-        made.pop(key, None)
         row["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
-def _settings(task: Task) -> Mapping[str, Callable[[], Model]]:
+def settings(task: Task) -> Mapping[str, Callable[[], Model]]:
     """What makes each int8 network, by its name."""
     found: dict[str, Callable[[], Model]] = {
         f"optc {name}": partial(_ours, task, text) for name, text in OURS.items()

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 from onnx_graphsurgeon.ir.tensor import SparseValues
 
-from optc.models.errors import InputError
 from optc.models.export import element_type
 from optc.models.model import Model
+from optc.passes.names import chosen_names, layer_name
 
 WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1, 0), "MatMul": (1, 0)}
 """Operator, and the inputs that may be its weight: the first of them that is a constant is."""
 
 _DTYPES = {np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)}
-_SHOWN = 12
 
 Decline = Callable[[gs.Node, str], None]
 
@@ -36,11 +34,6 @@ class Layer:
     def index(self) -> int:
         """At which input of the node the weight stands."""
         return next(i for i, t in enumerate(self.node.inputs) if t is self.weight)
-
-
-def layer_name(node: gs.Node) -> str:
-    """The node's name, or its output's where it has none."""
-    return str(node.name or node.outputs[0].name)
 
 
 def find_layers(model: Model, decline: Decline) -> list[Layer]:
@@ -83,24 +76,10 @@ def _reason(node: gs.Node, inputs: list[gs.Tensor], weight: gs.Constant | None, 
     return None
 
 
-def match_patterns(who: str, names: list[str], patterns: tuple[str, ...], what: str = "layer") -> list[str]:
-    """The `names` of layers, or `what` they are, that match one of the patterns (`fnmatch`, with case).
-
-    Raises `InputError`, naming those there are, for a pattern that matches nothing; `who` says whose.
-    """
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            known = ", ".join(names[:_SHOWN]) or "none"
-            raise InputError(f"{who}: no {what} matches '{pattern}'; the {what}s are {known}{more}")
-    return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
-
-
 def choose_layers(layers: list[Layer], patterns: tuple[str, ...], skip: tuple[str, ...] = ()) -> list[Layer]:
     """The layers that match `patterns` (all, where there are none), without those that match `skip`.
 
     Raises `InputError` as `match_patterns` does.
     """
-    names = [layer.name for layer in layers]
-    chosen, skipped = (match_patterns("prune", names, p) for p in (patterns, skip))
-    return [x for x in layers if x.name not in skipped and (not patterns or x.name in chosen)]
+    names = chosen_names("prune", [layer.name for layer in layers], patterns, skip)
+    return [x for x in layers if x.name in names]

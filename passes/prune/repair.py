@@ -16,7 +16,7 @@ from optc.passes.layerwise.bias import Bias
 from optc.passes.layerwise.linear import Linear, as_linear
 from optc.passes.layerwise.moments import least_squares, moments
 from optc.passes.layerwise.walk import Walk
-from optc.passes.prune.layers import layer_name
+from optc.passes.names import layer_name
 
 Array = NDArray[Any]
 Kept = Mapping[str, NDArray[np.bool_]]

@@ -14,7 +14,7 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Lossy
 from optc.passes.calibrate import observe
-from optc.passes.prune.layers import layer_name
+from optc.passes.names import layer_name
 from optc.passes.quantize.groups import Range, code_ranges, sources, with_equals
 from optc.passes.quantize.insert import Inserter
 from optc.passes.quantize.layers import Layer

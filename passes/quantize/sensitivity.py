@@ -16,7 +16,7 @@ from optc.models.session import Arrays, Session
 from optc.passes.base import Context, Lossy, describe
 from optc.passes.calibrate import calibration_feeds
 from optc.passes.layerwise.walk import Walk, stacked
-from optc.passes.prune.layers import layer_name, match_patterns
+from optc.passes.names import layer_name, match_patterns
 from optc.passes.quantize.alone import Alone
 from optc.passes.quantize.region import find_region
 from optc.passes.quantize.settings import SETTINGS as SETTINGS

@@ -17,7 +17,8 @@ from optc.passes.names import chosen_names, layer_name
 WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1, 0), "MatMul": (1, 0)}
 """Operator, and the inputs that may be its weight: the first of them that is a constant is."""
 
-_DTYPES = {np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)}
+FLOATS = {np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)}
+"""The types of weights that pruning changes."""
 
 Decline = Callable[[gs.Node, str], None]
 
@@ -67,7 +68,7 @@ def _reason(node: gs.Node, inputs: list[gs.Tensor], weight: gs.Constant | None, 
         return "its weight is also a graph input, which a caller may override"
     if isinstance(weight._values, SparseValues):
         return "its weight is stored sparse"
-    if weight.dtype not in _DTYPES:
+    if weight.dtype not in FLOATS:
         kind = TensorProto.DataType.Name(element_type(weight.dtype))
         return f"its weight is {kind}; FLOAT16, FLOAT and DOUBLE are pruned"
     other = next((n for n in weight.outputs if n.op not in WEIGHT_INPUTS), None)

@@ -177,12 +177,13 @@ def test_outputs_that_are_no_floats_do_not_count(tmp_path: Path) -> None:
     text = CHAIN.replace("=> (float[N,4] y)", "=> (float[N,4] y, int64[N,4] rest)")
     # What a long number leaves in a division is another one for the least of errors.
     text = text.replace(
-        "y = MatMul (re, w6)", "y = MatMul (re, w6) m = Mul (y, k) c = Cast <to=7> (m) rest = Mod (c, d)"
+        "y = MatMul (re, w6)",
+        "y = MatMul (re, w6) m = Mul (y, k) whole = Cast <to=7> (m) rest = Mod (whole, n)",
     )
     proto = onnx.parser.parse_model(text)
     model, _, context = chain(tmp_path)
     proto.graph.initializer.extend(model.to_proto().graph.initializer)
-    for name, number in (("k", np.float32(1000)), ("d", np.int64(7))):
+    for name, number in (("k", np.float32(1000)), ("n", np.int64(7))):
         proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(number), name))
     Quantize(min_snr=plain - 1).run(Model(proto), context)
     assert context.facts["wide"] == [] and context.facts["snr_db"] == pytest.approx(plain)

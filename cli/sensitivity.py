@@ -82,7 +82,7 @@ def _measured(source: Source, what: str, calib: str | None, samples: int, quiet:
 
 def _rows(model: Model, found: Sequence[Sensitivity]) -> list[Row]:
     """What was found, a row a layer."""
-    from optc.passes.prune.layers import layer_name
+    from optc.passes.names import layer_name
     from optc.passes.quantize.sensitivity import sensitive_units
 
     sizes = {layer_name(u.head): u.weight.values.size for u in sensitive_units(model) if u.weight is not None}

@@ -239,5 +239,6 @@ def _all_names(model: Model) -> set[str]:
     for graph in all_graphs(model.view):
         names.update(t.name for t in (*graph.inputs, *graph.outputs))
         for node in graph.nodes:
+            names.add(node.name)
             names.update(t.name for t in (*node.inputs, *node.outputs))
     return names

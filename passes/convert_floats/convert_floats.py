@@ -18,7 +18,7 @@ from optc.passes.convert_floats.rewrite import Rewrite
 from optc.passes.convert_floats.small import SMALL, Plan, Small, cast_refusal
 from optc.passes.convert_floats.values import WHO, Values, observed
 from optc.passes.float_ends import End, note_ends
-from optc.passes.prune.layers import layer_name, match_patterns
+from optc.passes.names import layer_name, match_patterns
 
 
 @dataclass(frozen=True)

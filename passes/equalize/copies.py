@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 from optc.models.model import Model
 from optc.passes.canonicalize.edit import Edit
 from optc.passes.equalize.groups import NORMALIZATIONS, Found
-from optc.passes.prune.layers import layer_name
+from optc.passes.names import layer_name
 
 
 def blocked(model: Model, found: Found, names: set[str]) -> list[tuple[gs.Node, list[gs.Node]]]:

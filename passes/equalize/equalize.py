@@ -19,7 +19,7 @@ from optc.passes.equalize.groups import NORMALIZATIONS, Found, find_groups
 from optc.passes.equalize.peaks import find_peaks
 from optc.passes.equalize.scaled import Slot
 from optc.passes.equalize.write import write_scales
-from optc.passes.prune.layers import layer_name, match_patterns
+from optc.passes.names import chosen_names, layer_name
 
 Doubles = NDArray[np.float64]
 
@@ -108,8 +108,7 @@ class Equalize:
     def _allowed(self, found: Found) -> set[str]:
         """The names of nodes whose constants may change."""
         names = list(dict.fromkeys(layer_name(s.place.node) for s in found.slots))
-        wanted, skipped = (match_patterns("equalize", names, p) for p in (self.layers, self.skip))
-        return set(wanted if self.layers else names) - set(skipped)
+        return chosen_names("equalize", names, self.layers, self.skip)
 
 
 def _edit(model: Model, context: Context, change: Callable[[Edit], None]) -> None:

@@ -33,6 +33,15 @@ class Bias:
         return found if vector and found.values.size == max((1, *found.shape[-1:])) else None
 
     @property
+    def free(self) -> bool:
+        """Whether there is none, or a constant that is the same for each row: `values` and `set` need that.
+
+        Else it is computed at run time, or differs from row to row.
+        """
+        reader = self._reader
+        return reader is None or not _given(reader, self._index) or self.constant is not None
+
+    @property
     def values(self) -> Array:
         """The bias, [channels]; zeros where there is none."""
         count = _channels(self._node)

@@ -16,7 +16,8 @@ from optc.passes.layerwise.bias import Bias
 from optc.passes.layerwise.linear import Linear, as_linear
 from optc.passes.layerwise.moments import least_squares, moments
 from optc.passes.layerwise.walk import Walk
-from optc.passes.prune.layers import layer_name
+from optc.passes.names import layer_name
+from optc.passes.prune.layers import FLOATS
 
 Array = NDArray[Any]
 Kept = Mapping[str, NDArray[np.bool_]]
@@ -33,12 +34,12 @@ def repair(before: Model, model: Model, how: Repair, kept: Kept, context: Contex
 
     Its inputs are those that the repaired layers in front of it make; zero weights stay zero. `how`: only
     biases (the means of the results), or all weights by least squares on the layer's inputs, as in ThiNet
-    (Luo et al. 2017, arXiv 1707.06342). Raises `InputError` where calibration samples are missing or do not
-    fit.
+    (Luo et al. 2017, arXiv 1707.06342); where something else reads the weight, too, only the bias. Raises
+    `InputError` where calibration samples are missing or do not fit.
     """
     feeds = [f for _, f in calibration_feeds(model, context, samples, f"repair={how}", "reading samples")]
     old, new = Walk(before, feeds), Walk(model, feeds)
-    layers = {n.outputs[0].name: n for n in before.view.nodes if _has_weight(n)}
+    layers = {n.outputs[0].name: n for n in before.view.nodes if repairable(n, before)}
     jobs = [n for n in model.view.nodes if n.outputs and n.outputs[0].name in layers]
     for node in context.progress.track(jobs, "repairing", len(jobs)):
         linear = as_linear(node)
@@ -53,25 +54,30 @@ def repair(before: Model, model: Model, how: Repair, kept: Kept, context: Contex
     context.node = None
 
 
-def _has_weight(node: gs.Node) -> bool:
-    return as_linear(node) is not None and isinstance(node.inputs[1], gs.Constant)
+def repairable(node: gs.Node, model: Model) -> bool:
+    """Whether `node` is a product whose weight and bias are constants of floats that no caller overrides."""
+    weight = node.inputs[1] if as_linear(node) is not None else None
+    if not isinstance(weight, gs.Constant) or weight.dtype not in FLOATS:
+        return False
+    bias, fixed = Bias(node), model.overridable
+    return bias.free and not any(t is not None and t.name in fixed for t in (weight, bias.constant))
 
 
 def fit(linear: Linear, inputs: list[Array], wanted: list[Array], how: Repair, seed: int) -> None:
-    """Set the weight and bias of `linear` to what makes `wanted` of `inputs`."""
+    """Set the weight and bias of `linear`, which is `repairable`, to what makes `wanted` of `inputs`."""
     node = linear.node
     bias = Bias(node)
+    own = len(node.inputs[1].outputs) == 1  # else other readers would get a weight that is not fitted to them
     weight = node.inputs[1].values
     matrix = linear.matrix(weight).astype(np.float64)
     offset = bias.values.astype(np.float64).reshape(linear.groups, 1, -1)
     # Where an Add behind the layer adds the bias, the layer's result does not hold it.
     found = moments(linear, inputs, wanted, seed)
     start = np.concatenate([matrix, offset if bias.inside else np.zeros_like(offset)], axis=1)
-    if how == "weights":
+    if how == "weights" and own:
         fitted = least_squares(found, start, None if matrix.all() else matrix != 0, RIDGE)
+        node.inputs[1].values = linear.weight(fitted[:, :-1], weight.shape).astype(weight.dtype)
     else:
         fitted = start.copy()
         fitted[:, -1] += (found.cross - found.gram @ start)[:, -1]
-    if how == "weights":
-        node.inputs[1].values = linear.weight(fitted[:, :-1], weight.shape).astype(weight.dtype)
     bias.set(fitted[:, -1].reshape(-1) + (0 if bias.inside else offset.reshape(-1)))

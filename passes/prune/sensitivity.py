@@ -15,7 +15,7 @@ from optc.passes.layerwise.linear import as_linear
 from optc.passes.layerwise.walk import Walk
 from optc.passes.prune.blocks import Blocks
 from optc.passes.prune.noise import SAMPLES, Clean
-from optc.passes.prune.repair import Repair, fit
+from optc.passes.prune.repair import Repair, fit, repairable
 
 Array = NDArray[Any]
 
@@ -48,7 +48,7 @@ def _without(
 ) -> Iterator[Model]:
     """The model without so many blocks of a layer, repaired."""
     node = blocks.layer.node
-    fitted = how != "none" and as_linear(node) is not None
+    fitted = how != "none" and repairable(node, model)
     if fitted:
         walk.before(node)
         inputs = walk.read(node.inputs[0].name)

@@ -37,7 +37,8 @@ def learn_blocks(before: Model, model: Model, jobs: list[Job], context: Context,
     """Set the constants of `jobs`, in graph order, to what makes the float layers' results.
 
     `before`: the float model; `model`: the quantized one. A bias takes in what the means are off. Layers that
-    are no product of a matrix (ConvTranspose, a MatMul by more than one matrix) keep the nearest integers.
+    are no product of a matrix (ConvTranspose, a MatMul by more than one matrix), or whose bias is not the
+    same for each row, keep the nearest integers.
     """
     count = min(samples or SAMPLES, SAMPLES)
     who = "quantize-weights{weights=learnt}"
@@ -45,7 +46,7 @@ def learn_blocks(before: Model, model: Model, jobs: list[Job], context: Context,
     old, new = Walk(before, feeds), Walk(model, feeds)
     for job in context.progress.track(jobs, "learning weights", len(jobs)):
         linear = as_linear(job.node)
-        if linear is None:
+        if linear is None or not Bias(job.node).free:
             continue
         context.node = describe(job.original)
         wanted = old.after(job.original)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from optc.models.model import Model
-from optc.passes.prune.layers import layer_name, match_patterns
+from optc.passes.names import layer_name, match_patterns
 from optc.passes.quantize.groups import Range, sources
 from optc.passes.quantize.region import Region, find_region
 

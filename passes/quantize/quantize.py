@@ -14,7 +14,7 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Lossy
 from optc.passes.calibrate import observe
-from optc.passes.prune.layers import layer_name
+from optc.passes.names import layer_name
 from optc.passes.quantize.groups import Range, code_ranges, sources, with_equals
 from optc.passes.quantize.insert import Inserter
 from optc.passes.quantize.layers import Layer
@@ -24,6 +24,7 @@ from optc.passes.quantize.mixed import Attempt, Target, meet_target
 from optc.passes.quantize.plan import plan_layers
 from optc.passes.quantize.region import Region, find_region
 from optc.passes.quantize.scales import Code, activation_code
+from optc.passes.quantize.settings import Setting
 from optc.passes.quantize.splits import slice_splits
 from optc.passes.quantize.statistics import (
     MinMax,
@@ -102,7 +103,7 @@ class Quantize:
         if self.min_snr is None and self.max_drop is None:
             return self.with_ranges(model, context, {}, Choice(kept))
         target = Target(self.min_snr, self.max_drop, self.fallback)
-        setting = "int8 pow2" if self.scales == "pow2" else "int8" if self.per_channel else "int8 per tensor"
+        setting = Setting(self.activations, per_channel=self.per_channel, pow2=self.scales == "pow2")
         return meet_target(self._attempt(), target, setting, model, context, kept)
 
     def _attempt(self) -> Attempt:

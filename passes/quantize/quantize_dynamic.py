@@ -14,13 +14,12 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Lossy
 from optc.passes.canonicalize.edit import Edit, standard
-from optc.passes.prune.layers import layer_name
+from optc.passes.names import chosen_names, layer_name
 from optc.passes.quantize.blocks import Grid, Scales, Type, nearest_scales, quantized
 from optc.passes.quantize.scales import INT32_MAX
 from optc.passes.quantize.weight_layers import (
     WeightLayer,
     check_finite,
-    chosen,
     find_weight_layers,
 )
 
@@ -56,7 +55,7 @@ class QuantizeDynamic:
     def run(self, model: Model, context: Context) -> bool:
         """Quantize the products of `model`; True unless there are none (more)."""
         layers = _find(model, context)
-        names = chosen("quantize-dynamic", [x.name for x in layers], self.layers, self.skip)
+        names = chosen_names("quantize-dynamic", [x.name for x in layers], self.layers, self.skip)
         layers = [x for x in layers if x.name in names]
         if not layers:
             return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +12,17 @@ from numpy.typing import NDArray
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Arrays, Session
-from optc.passes.base import Context, Lossy, describe
+from optc.passes.base import Context, describe
 from optc.passes.calibrate import calibration_feeds
 from optc.passes.layerwise.walk import Walk, stacked
-from optc.passes.prune.layers import layer_name, match_patterns
+from optc.passes.names import layer_name, match_patterns
 from optc.passes.quantize.alone import Alone
 from optc.passes.quantize.region import find_region
 from optc.passes.quantize.settings import SETTINGS as SETTINGS
 from optc.passes.quantize.settings import Setting
 from optc.passes.quantize.units import Unit
 from optc.passes.text import suggest
-from optc.passes.verify.compare import Difference, compare
+from optc.passes.verify.snr import worst_snr
 
 Array = NDArray[Any]
 Layers = Sequence[str] | Callable[[str], bool]
@@ -41,7 +40,7 @@ _SAME = 1e-3
 class Sensitivity:
     """How much one layer loses by itself under one setting.
 
-    `layer`: its name, as in messages and name patterns; `setting`: one of `SETTINGS`; `own_db`: the
+    `layer`: its name, as in messages and name patterns; `setting`: the name of one; `own_db`: the
     signal-to-noise ratio of the layer's own result, the layer fed what the float model feeds it; `output_db`:
     that of the model's outputs (the worst float output), everything else float. Infinite where nothing moves.
     """
@@ -61,11 +60,12 @@ def sensitive_units(model: Model) -> list[Unit]:
 def sensitivities(
     model: Model,
     context: Context,
-    settings: Sequence[str] | None = None,
+    settings: Sequence[str] | Mapping[str, Setting] | None = None,
     samples: int = SAMPLES,
     layers: Layers | None = None,
 ) -> list[Sensitivity]:
-    """Every layer of the canonical float `model` under every setting (all of `SETTINGS`, by default).
+    """Every layer of the canonical float `model` under every setting (all of `SETTINGS`, by default; some of
+    them by name, or others).
 
     The layer's inputs, coded for the range that the first `samples` calibration samples span, and its weight
     are rounded; the result goes through what comes behind the layer, and nothing else is computed anew.
@@ -87,11 +87,13 @@ def sensitivities(
     return found
 
 
-def _settings(names: Sequence[str] | None) -> dict[str, Setting]:
-    for name in names or ():
+def _settings(wanted: Sequence[str] | Mapping[str, Setting] | None) -> Mapping[str, Setting]:
+    if wanted is None or isinstance(wanted, Mapping):
+        return SETTINGS if wanted is None else wanted
+    for name in wanted:
         if name not in SETTINGS:
             raise InputError(f"sensitivity: unknown setting '{name}'{suggest(name, list(SETTINGS))}")
-    return SETTINGS if names is None else {name: SETTINGS[name] for name in names}
+    return {name: SETTINGS[name] for name in wanted}
 
 
 def _chosen(units: list[Unit], layers: Layers | None) -> list[Unit]:
@@ -145,33 +147,6 @@ def _measured(
     for setting, made_of in settings.items():
         if made_of.touches(unit):
             values = alone.run(made_of)
-            own = _snr([{name: y} for y in result], [{name: y} for y in values])
-            output = _snr(clean, fork.run(values))
+            own = worst_snr([{name: y} for y in result], [{name: y} for y in values])
+            output = worst_snr(clean, fork.run(values))
             yield Sensitivity(layer_name(unit.head), str(unit.head.op), setting, own, output)
-
-
-def _snr(clean: list[Arrays], found: list[Arrays]) -> float:
-    """The worst signal-to-noise ratio in dB among the float outputs of `found`, over all samples."""
-    names = list(found[0])
-    floats = [n for n in names if np.asarray(clean[0][n]).dtype.kind == "f"] or names
-    return min((_difference(n, clean, found).snr_db for n in floats), default=math.inf)
-
-
-def _difference(name: str, clean: list[Arrays], found: list[Arrays]) -> Difference:
-    total = Difference(name)
-    for a, b in zip(clean, found, strict=True):
-        total.add(_fast(name, a[name], b[name]) or compare({name: a[name]}, {name: b[name]}, Lossy(""))[0])
-    return total
-
-
-def _fast(name: str, a: Array, b: Array) -> Difference | None:
-    """The powers of float32 `a` and of the difference, without copies in float64; None where they pass
-    float32.
-    """
-    if a.dtype != np.float32 or a.shape != b.shape:
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        error = (b - a).reshape(-1)
-        noise, signal = float(error @ error), float(a.reshape(-1) @ a.reshape(-1))
-    sound = all(np.finfo(np.float32).tiny < power < math.inf for power in (noise, signal))
-    return Difference(name, signal=signal, noise=noise) if sound else None

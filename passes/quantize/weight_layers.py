@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.canonicalize.edit import standard
-from optc.passes.prune.layers import layer_name, match_patterns
+from optc.passes.names import layer_name
 from optc.passes.quantize.units import Surroundings
 
 Decline = Callable[[gs.Node, str], None]
@@ -79,15 +79,6 @@ def _axes(node: gs.Node, rank: int) -> tuple[int, int]:
     if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)):
         return 0, 1
     return (1, 0) if node.op == "ConvTranspose" else (rank - 1, rank - 2)
-
-
-def chosen(who: str, names: list[str], layers: tuple[str, ...], skip: tuple[str, ...]) -> set[str]:
-    """The `names` that match the patterns `layers` (all, where there are none), without those of `skip`.
-
-    Raises `InputError` for a pattern that matches none; `who` says whose.
-    """
-    taken = match_patterns(who, names, layers) if layers else names
-    return set(taken) - set(match_patterns(who, names, skip))
 
 
 def check_finite(constant: gs.Constant, node: gs.Node) -> None:

@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from optc.models.model import Model
 from optc.passes.analysis.shapes import rank_of
 from optc.passes.canonicalize.edit import all_graphs, has_subgraph, standard
-from optc.passes.prune.layers import layer_name
+from optc.passes.names import layer_name
 from optc.passes.prune.structured.axes import Atoms, Axes, Place
 from optc.passes.prune.structured.rule import Result, Rule
 from optc.passes.prune.structured.rules import RULES

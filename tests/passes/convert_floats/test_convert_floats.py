@@ -134,7 +134,7 @@ def test_a_chain_without_a_layer_stays() -> None:
 
 
 def test_an_end_beyond_the_range_stays(tmp_path: Path) -> None:
-    np.savez(tmp_path / "s.npz", x=np.full((2, 2), 1e5, np.float32))
+    np.savez(tmp_path / "s.npz", x=np.float32([[1e5, 1e5], [0, 1]]))
     after, context = convert(
         "g (float[1,2] x) => (float[1,2] y) <float[2,2] w = {1, 2, 1, 2}> { y = MatMul(x, w) }",
         ConvertFloats(ends="converted"),
@@ -240,7 +240,7 @@ def test_infinite_constants_are_no_obstacle(tmp_path: Path) -> None:
 def test_what_was_seen_near_the_end_of_the_range_stays(tmp_path: Path, scale: float, left: str) -> None:
     """h is 4 * scale: 4; 40000, whose node stays; 120000, whose reader stays as well."""
     path = tmp_path / "samples.npz"
-    np.savez(path, x=np.full((2, 2), scale, np.float32))
+    np.savez(path, x=np.float32([[scale, scale], [0, 1]]))
     after, context = convert(
         """g (float[1,2] x) => (float[1,2] y)
         <float[2,2] w = {2, 1, 2, 1}, float[2,2] v = {0.01, 0, 0, 0.01}> {

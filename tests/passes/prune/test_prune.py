@@ -129,6 +129,10 @@ def test_shared_weight_is_one_layer() -> None:
             { [n] y = MatMul (x, w) }""",
             "n (MatMul): its weight is BFLOAT16; FLOAT16, FLOAT and DOUBLE are pruned",
         ),
+        (
+            "g (float[N,4] x) => (float[N] y) <float[4] w = {1, 2, 3, 4}> { [n] y = MatMul (x, w) }",
+            "n (MatMul): its weight is a vector",
+        ),
     ],
 )
 def test_declines_with_the_reason(text: str, reason: str) -> None:

@@ -121,6 +121,15 @@ def test_declines_what_it_cannot_follow(middle: str, reason: str) -> None:
     assert context.declined[0].reason == reason
 
 
+def test_sizes_that_are_an_output_stay() -> None:
+    text = TWO_LAYERS.replace("=> (float[N,2] y)", "=> (float[N,2] y, int64[2] s)")
+    assert text != TWO_LAYERS
+    text = text.replace("a = Add (h, b)", "a = Add (h, b) s = Shape (a)")
+    _, context, changed = run(text)
+    assert not changed
+    assert context.declined[0].reason == "its channels stay: Shape: its sizes are an output of the model"
+
+
 def test_a_model_without_shapes_is_told_what_to_do() -> None:
     model, context = Model(onnx.parser.parse_model(TWO_LAYERS)), Context(align=1)
     assert not PruneChannels().run(model, context)

@@ -98,6 +98,65 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+TWO_LAYERS = """<ir_version: 10, opset_import: ["": 21]>
+g (float[4,8] x INPUT) => (float[4,8] y, float[1,8] z) {
+  [first] m = MatMul (x, v)
+  a = Add (m, b)
+  [second] y = Gemm <transB=1> (a, w, BIAS)
+  z = Gather (TABLE, one)
+}"""
+SECOND = {"v": (8, 8), "b": (8,), "w": (8, 8), "c": (8,), "t": (8, 8), "rows": (4, 8), "column": (4, 1)}
+
+
+def constants(model: Model) -> dict[str, Any]:
+    return {t.name: onnx.numpy_helper.to_array(t) for t in model.to_proto().graph.initializer}
+
+
+def repaired(how: Any, tmp_path: Path, bias: str = "c", table: str = "t", more: str = "") -> set[str]:
+    """The constants that repair changes after the first of two layers was pruned; outputs get nearer."""
+    rng = np.random.default_rng(0)
+    text = TWO_LAYERS.replace("INPUT", more).replace("BIAS", bias).replace("TABLE", table)
+    proto = onnx.parser.parse_model(text)
+    for name, shape in SECOND.items():
+        drawn = rng.standard_normal(shape).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(drawn, name))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "one"))
+    x = rng.standard_normal((64, 8)).astype(np.float32) @ rng.standard_normal((8, 8)).astype(np.float32) + 2
+    np.savez(tmp_path / "calib.npz", x=x)
+    found, errors = [], []
+    for repair in ("none", how):
+        model = Model(onnx.shape_inference.infer_shapes(proto))
+        wanted = Session(model).run({"x": x[:4]})["y"]
+        context = Context(calibration=Samples(tmp_path / "calib.npz"))
+        assert Prune(layers=("first",), repair=repair).run(model, context)
+        onnx.checker.check_model(model.to_proto(), full_check=True)
+        found.append(constants(model))
+        errors.append(np.square(Session(model).run({"x": x[:4]})["y"] - wanted).mean())
+    assert errors[1] < errors[0]
+    return {name for name in found[0] if not np.array_equal(found[0][name], found[1][name])}
+
+
+def test_a_weight_that_something_else_reads_stays(tmp_path: Path) -> None:
+    assert repaired("weights", tmp_path) == {"v", "b", "w", "c"}
+    assert repaired("weights", tmp_path, table="w") == {"v", "b", "c"}
+
+
+@pytest.mark.parametrize("overridable", [", float[8,8] w", ", float[8] c"])
+@pytest.mark.parametrize(("how", "wanted"), [("bias", {"b"}), ("weights", {"v", "b"})])
+def test_what_a_caller_may_override_stays(
+    overridable: str, how: str, wanted: set[str], tmp_path: Path
+) -> None:
+    assert repaired(how, tmp_path, more=overridable) == wanted
+
+
+@pytest.mark.parametrize("bias", ["x", "rows", "column"])
+@pytest.mark.parametrize(("how", "wanted"), [("bias", {"b"}), ("weights", {"v", "b"})])
+def test_a_layer_whose_bias_is_no_constant_vector_stays(
+    bias: str, how: str, wanted: set[str], tmp_path: Path
+) -> None:
+    assert repaired(how, tmp_path, bias=bias) == wanted
+
+
 def test_the_bundled_model_keeps_its_accuracy_at_half_its_weights() -> None:
     source = open_source("zoo:fashion-resnet")
     assert source.calibration is not None and source.evaluation is not None

@@ -11,7 +11,10 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Session
 from optc.passes.base import Context
+from optc.passes.quantize import mixed
 from optc.passes.quantize.quantize import Quantize
+from optc.passes.quantize.sensitivity import sensitivities
+from optc.passes.quantize.settings import Setting
 
 CHAIN = """
 <ir_version: 10, opset_import: ["" : 21]>
@@ -167,6 +170,46 @@ def test_the_fewest_layers_stay_wide_that_reach_the_target(tmp_path: Path) -> No
     assert {k for k, v in inputs_of(model).items() if v[1] != "DequantizeLinear"} == set(wide)
     _, fewer, _ = after({"skip": tuple(wide[:-1])}, tmp_path)
     assert fewer < target
+
+
+def test_outputs_that_are_no_floats_do_not_count(tmp_path: Path) -> None:
+    _, plain, _ = after({}, tmp_path)
+    text = CHAIN.replace("=> (float[N,4] y)", "=> (float[N,4] y, int64[N,4] rest)")
+    # What a long number leaves in a division is another one for the least of errors.
+    text = text.replace(
+        "y = MatMul (re, w6)",
+        "y = MatMul (re, w6) m = Mul (y, k) whole = Cast <to=7> (m) rest = Mod (whole, n)",
+    )
+    proto = onnx.parser.parse_model(text)
+    model, _, context = chain(tmp_path)
+    proto.graph.initializer.extend(model.to_proto().graph.initializer)
+    for name, number in (("k", np.float32(1000)), ("n", np.int64(7))):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(number), name))
+    Quantize(min_snr=plain - 1).run(Model(proto), context)
+    assert context.facts["wide"] == [] and context.facts["snr_db"] == pytest.approx(plain)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, Setting("uint8")),
+        ({"activations": "int8", "per_channel": False}, Setting("int8", per_channel=False)),
+        ({"activations": "int16"}, Setting("int16")),
+        ({"scales": "pow2"}, Setting("uint8", pow2=True)),
+    ],
+)
+def test_layers_are_ranked_as_they_are_quantized(
+    options: dict, wanted: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noted(model: Model, context: Context, settings: dict[str, Setting]) -> list:
+        asked.extend(settings.values())
+        return sensitivities(model, context, settings)
+
+    monkeypatch.setattr(mixed, "sensitivities", noted)
+    after({"min_snr": 1.0, **options}, tmp_path)
+    assert asked == [wanted]
 
 
 def test_a_target_that_is_met_anyway_changes_nothing(tmp_path: Path) -> None:

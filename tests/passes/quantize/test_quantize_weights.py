@@ -337,6 +337,22 @@ def test_learnt_weights_are_nearer(options: dict[str, object], tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("bias", ["x", "rows", "column"])
+def test_a_layer_whose_bias_is_no_constant_vector_keeps_the_nearest(bias: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    proto = onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["" : 21]>
+    g (float[4,16] x) => (float[4,16] y) {{ [fc] y = Gemm (x, w, {bias}) }}""")
+    for name, shape in (("w", (16, 16)), ("rows", (4, 16)), ("column", (4, 1))):
+        values = rng.standard_normal(shape).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    np.savez(tmp_path / "calibration.npz", x=rng.standard_normal((32, 16)).astype(np.float32))
+    nearest = Model(onnx.ModelProto.FromString(proto.SerializeToString()))
+    run(nearest, Context())
+    found = Model(proto)
+    run(found, Context(calibration=Samples(tmp_path / "calibration.npz")), weights="learnt")
+    assert found.to_proto().SerializeToString() == nearest.to_proto().SerializeToString()
+
+
 def test_learnt_is_the_same_each_time(tmp_path: Path) -> None:
     first, second = (learnt(layers_model(), tmp_path, bits=4, block=16) for _ in range(2))
     assert first.to_proto().SerializeToString(True) == second.to_proto().SerializeToString(True)

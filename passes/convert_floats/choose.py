@@ -44,6 +44,7 @@ Precision Training", ICLR 2018, section 3.3), and powers. Softmax stays where it
 """
 
 _CODES = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 HEADROOM = 0.5
 """A node whose output was seen beyond this share of the largest number stays float32."""
@@ -88,9 +89,15 @@ class Chooser:
     def _listed(self, node: gs.Node) -> str | None:
         if id(node) in self._kept:
             return "the option keep names it"
-        if node.op in _CODES or any(n.op in _CODES for n in _neighbours(node)):
+        coded = any(n.op in _CODES for n in _neighbours(node)) and not self._float_layer(node)
+        if node.op in _CODES or coded:
             return "it belongs to the quantized part, whose scales are float32"
         return DELICATE.get(node.op) or self._sum(node)
+
+    def _float_layer(self, node: gs.Node) -> bool:
+        """Whether `node` is a layer that quantization left float: its weight is a float constant."""
+        weight = self._values.constant(node.inputs[1]) if node.op in _LAYERS else None
+        return weight is not None and weight.dtype == np.float32
 
     def _sum(self, node: gs.Node) -> str | None:
         """A Softmax adds up as many exponentials as its axis is long."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from optc.models.model import Model
 from optc.passes.names import layer_name, match_patterns
-from optc.passes.quantize.groups import Range, sources
+from optc.passes.quantize.groups import Seen, sources
 from optc.passes.quantize.region import Region, find_region
 
 
@@ -35,12 +35,12 @@ def left_by_name(model: Model, layers: tuple[str, ...], skip: tuple[str, ...]) -
     return found | dict.fromkeys(skipped, "its name matches 'skip'")
 
 
-def unseen_units(region: Region, ranges: Mapping[str, Range]) -> dict[str, str]:
+def unseen_units(region: Region, known: Mapping[str, Seen]) -> dict[str, str]:
     """The units that make or read a value of which calibration showed nothing but zeros, with the reason.
 
     A code for such a value would destroy whatever else comes along later.
     """
-    blind = {id(t): t.name for t in sources(region) if ranges[t.name] == (0.0, 0.0)}
+    blind = {id(t): t.name for t in sources(region) if known[t.name].range == (0.0, 0.0)}
     found: dict[str, str] = {}
     for unit in region.units:
         for tensor in (*unit.operands, unit.output):

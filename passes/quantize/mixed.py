@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,9 @@ from optc.passes.quantize.leave import Choice
 from optc.passes.quantize.sensitivity import sensitivities
 from optc.passes.quantize.settings import Setting
 from optc.passes.verify.snr import worst_snr
+
+LEFT_FLOAT = "optc.left-float"
+"""The metadata entry with the names of the layers, a JSON list, that stay float to meet a target."""
 
 SAMPLES = 64
 """At most so many calibration samples tell the signal-to-noise ratio."""
@@ -49,6 +53,15 @@ class _Trial:
         """Whether it keeps what `target` asks for."""
         kept = target.min_snr is None or (self.snr is not None and self.snr >= target.min_snr)
         return kept and (target.max_drop is None or (self.drop is not None and self.drop <= target.max_drop))
+
+
+def left_before(model: Model) -> dict[str, str]:
+    """The layers that an earlier run left float to meet its target, with the reason."""
+    try:
+        names = [str(name) for name in json.loads(model.metadata().get(LEFT_FLOAT, "[]"))]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"quantize: the metadata entry '{LEFT_FLOAT}' is damaged; remove it") from error
+    return dict.fromkeys(names, "it was left float to meet a target")
 
 
 def meet_target(
@@ -140,6 +153,8 @@ def _take(trial: _Trial, model: Model, context: Context, target: Target) -> None
     """Let `model` be that of the trial, with its report."""
     if trial.changed:
         model.replace(trial.model.to_proto(embed=False))
+        if trial.wide and target.fallback == "float":
+            model.set_metadata(LEFT_FLOAT, json.dumps(sorted(trial.wide)))
     context.declined.extend(trial.context.declined)
     context.facts.update(trial.context.facts, wide=list(trial.wide), fallback=target.fallback)
     context.facts.update({k: v for k, v in (("snr_db", trial.snr), ("drop", trial.drop)) if v is not None})

@@ -334,11 +334,25 @@ def test_bodies_stay_float32() -> None:
 
 def test_the_quantized_part_stays() -> None:
     after, context = convert(
-        f"""g (float[2,2] x) => (float[2,2] y) <{LAYER}, float s = {{0.5}}, int8 z = {{0}}> {{
-        q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) h = MatMul(d, w) y = MatMul(h, w) }}"""
+        f"""g (float[2,2] x) => (float[2,2] y)
+        <{LAYER}, float s = {{0.5}}, int8 z = {{0}}, int8[2,2] i = {{1,2,3,4}}> {{
+        q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) v = DequantizeLinear(i, s, z)
+        h = MatMul(d, v) y = MatMul(h, w) }}"""
     )
-    assert ops(after) == ["QuantizeLinear", "DequantizeLinear", "MatMul", "Cast", "MatMul", "Cast"]
+    quantized = ["QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "MatMul"]
+    assert ops(after) == [*quantized, "Cast", "MatMul", "Cast"]
     assert set(reasons(context).values()) == {"it belongs to the quantized part, whose scales are float32"}
+
+
+def test_a_layer_that_quantization_left_float_is_converted() -> None:
+    """Mixed precision: the layers that lose most stay in 16 bits of float, between codes."""
+    after, _ = convert(
+        f"""g (float[2,2] x) => (float[2,2] y) <{LAYER}, float s = {{0.5}}, int8 z = {{0}}> {{
+        q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) h = MatMul(d, w) r = Relu(h)
+        e = QuantizeLinear(r, s, z) y = DequantizeLinear(e, s, z) }}"""
+    )
+    codes = ["QuantizeLinear", "DequantizeLinear"]
+    assert ops(after) == [*codes, "Cast", "MatMul", "Cast", "Relu", *codes]
 
 
 def test_other_domains_and_sequences_stay() -> None:

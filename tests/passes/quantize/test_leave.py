@@ -236,6 +236,25 @@ def test_a_target_that_cannot_be_reached(tmp_path: Path) -> None:
     assert model.to_proto().SerializeToString() == before
 
 
+def test_a_second_run_leaves_float_what_the_first_left(tmp_path: Path) -> None:
+    _, plain, _ = after({}, tmp_path)
+    model, _, context = after({"min_snr": plain + 2}, tmp_path)
+    before = model.to_proto().SerializeToString()
+    for options in ({}, {"min_snr": plain + 2}, {"min_snr": plain + 3}):
+        again = Context(calibration=context.calibration)
+        assert not Quantize(**options).run(model, again)
+        assert model.to_proto().SerializeToString() == before
+    assert "it was left float to meet a target" in {d.reason for d in again.declined}
+    model.set_metadata("optc.left-float", "{")
+    with pytest.raises(InputError, match="'optc.left-float' is damaged; remove it"):
+        Quantize().run(model, context)
+
+
+def test_int16_takes_the_whole_range_whatever_8_bits_take(tmp_path: Path) -> None:
+    options = {"min_snr": 55.0, "fallback": "int16", "calibration": "entropy"}
+    assert after(options, tmp_path)[1] >= 55
+
+
 def test_accuracy_as_the_target(tmp_path: Path) -> None:
     from optc.passes.verify.evaluate import Evaluator
 

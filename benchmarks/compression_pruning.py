@@ -30,6 +30,9 @@ BLOCKS = (
 )
 """Other ways than the same share of each layer's blocks."""
 VTA = SETTINGS["default"]
+ON_VTA = ("fashion-resnet", "resnet18-v1")
+HALVES = ("prune-channels", "prune{pattern=16x16}")
+"""What leaves half of the work, on VTA."""
 
 
 def channels(folders: Folders) -> Rows:
@@ -85,9 +88,9 @@ def zeros(folders: Folders) -> Rows:
 
 def vta(folders: Folders) -> Rows:
     """Cycles of whole networks on VTA, before and after; each program equal to its reference."""
-    for name in ("fashion-resnet", "resnet18-v1"):
+    for name in ON_VTA:
         full = row(name, "", "whole", network(name, VTA), None)
-        for text in ("prune-channels", "prune{pattern=16x16}"):
+        for text in HALVES:
             found = row(name, "", "whole", network(name, f"{text},{VTA}"), None)
             yield {
                 "part": "vta",

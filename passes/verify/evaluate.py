@@ -51,7 +51,7 @@ class Evaluator:
         """The score of anything that runs as `model` does: `run` maps inputs by name to outputs by name."""
         output = model.view.outputs[0].name
         batches = sample_feeds(model, self.samples, BATCH, extra=(LABEL,))
-        names = [*check_files(model, self.samples), LABEL]
+        names = [*check_files(as_given(model, self.samples.members), self.samples), LABEL]
         total = self.samples.batch_count(names, fixed_batch(model) or BATCH)
         values: list[Values] = []
         chosen: list[NDArray[Any]] = []  # of each sample, since their shapes may differ

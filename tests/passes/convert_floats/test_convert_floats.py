@@ -134,7 +134,7 @@ def test_a_chain_without_a_layer_stays() -> None:
 
 
 def test_an_end_beyond_the_range_stays(tmp_path: Path) -> None:
-    np.savez(tmp_path / "s.npz", x=np.full((2, 2), 1e5, np.float32))
+    np.savez(tmp_path / "s.npz", x=np.array([[1e5, 1e5], [0, 0]], np.float32))
     after, context = convert(
         "g (float[1,2] x) => (float[1,2] y) <float[2,2] w = {1, 2, 1, 2}> { y = MatMul(x, w) }",
         ConvertFloats(ends="converted"),
@@ -143,6 +143,25 @@ def test_an_end_beyond_the_range_stays(tmp_path: Path) -> None:
     found = reasons(context)
     assert found["x (an end of the graph)"] == "it reached 1e+05 on the samples, float16 reaches 65504"
     assert "y (an end of the graph)" in found and set(types(after).values()) == {"FLOAT"}
+
+
+def test_an_input_that_is_an_output_stays() -> None:
+    after, _ = convert(
+        f"g (float[1,2] x) => (float[1,2] y, float[1,2] x) <{LAYER}> {{ y = MatMul(x, w) }}",
+        ConvertFloats(ends="converted"),
+    )
+    assert types(after) | {"x": "FLOAT", "y": "FLOAT16"} == types(after)
+
+
+def test_names_of_new_nodes_are_new() -> None:
+    """ONNX Runtime takes no two nodes of one name."""
+    after, _ = convert(
+        f"""g (float[1,2] x) => (float[1,2] y, float[1,2] z) <{LAYER}>
+        {{ [x_float16_Cast] y = MatMul(x, w) [y_Cast] z = Exp(x) }}"""
+    )
+    names = [n.name for n in after.graph.node]
+    assert "Cast" in ops(after) and len(set(names)) == len(names)
+    outputs(after, x=np.ones((1, 2), np.float32))
 
 
 def test_the_end_of_a_float32_node_may_need_a_cast_anyway() -> None:
@@ -240,7 +259,7 @@ def test_infinite_constants_are_no_obstacle(tmp_path: Path) -> None:
 def test_what_was_seen_near_the_end_of_the_range_stays(tmp_path: Path, scale: float, left: str) -> None:
     """h is 4 * scale: 4; 40000, whose node stays; 120000, whose reader stays as well."""
     path = tmp_path / "samples.npz"
-    np.savez(path, x=np.full((2, 2), scale, np.float32))
+    np.savez(path, x=np.array([[scale, scale], [0, 0]], np.float32))
     after, context = convert(
         """g (float[1,2] x) => (float[1,2] y)
         <float[2,2] w = {2, 1, 2, 1}, float[2,2] v = {0.01, 0, 0, 0.01}> {

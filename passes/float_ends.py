@@ -23,6 +23,7 @@ from optc.models.errors import InputError
 from optc.models.export import element_type
 from optc.models.model import Model
 from optc.models.session import Arrays
+from optc.passes.canonicalize.edit import all_names
 from optc.passes.quantize.scales import Code
 
 CODES = "optc.codes"
@@ -105,7 +106,7 @@ def with_float_ends(model: Model) -> Model:
         return model
     copy = model.copy()
     graph = copy.graph
-    names = set(graph.tensors())
+    names = all_names(graph)
     before = [_input(graph, i, ends[t.name], names) for i, t in enumerate(graph.inputs) if t.name in ends]
     after = [_output(graph, i, ends[t.name], names) for i, t in enumerate(graph.outputs) if t.name in ends]
     graph.nodes[:] = [*before, *graph.nodes, *after]
@@ -134,11 +135,11 @@ def _output(graph: gs.Graph, index: int, end: End, names: set[str]) -> gs.Node:
 
 def _between(source: gs.Tensor, target: gs.Tensor, end: End, to: int, op: str, names: set[str]) -> gs.Node:
     if end.code is None:
-        return gs.Node("Cast", f"{target.name}_Cast", {"to": to}, [source], [target])
+        return gs.Node("Cast", free_name(f"{target.name}_Cast", names), {"to": to}, [source], [target])
     scale = gs.Constant(free_name(f"{target.name}_scale", names), np.array(end.code.scale, np.float32))
     zero = np.array(end.code.zero_point, end.code.dtype)
     inputs = [source, scale, gs.Constant(free_name(f"{target.name}_zero_point", names), zero)]
-    return gs.Node(op, f"{target.name}_{op}", {}, inputs, [target])
+    return gs.Node(op, free_name(f"{target.name}_{op}", names), {}, inputs, [target])
 
 
 def free_name(wanted: str, names: set[str]) -> str:

@@ -112,7 +112,8 @@ class Rewrite:
     def _copied(self, maker: gs.Node, tensor: gs.Tensor, small: bool) -> gs.Tensor:
         """What a second `maker` makes, small or float32."""
         copied = self._variable(tensor, small)
-        node = gs.Node(maker.op, f"{copied.name}_{maker.op}", dict(maker.attrs), list(maker.inputs), [copied])
+        name = self._edit.new_name(f"{copied.name}_{maker.op}")
+        node = gs.Node(maker.op, name, dict(maker.attrs), list(maker.inputs), [copied])
         if small:
             self._retype(node, copied)
         self._after.setdefault(id(maker), []).append(node)
@@ -159,7 +160,8 @@ class Rewrite:
         if small and maker is not None and self._may_overflow(maker):
             source = self._cut(source, nodes)
         to = self._small.element if small else TensorProto.FLOAT
-        nodes.append(gs.Node("Cast", f"{target.name}_Cast", {"to": int(to)}, [source], [target]))
+        name = self._edit.new_name(f"{target.name}_Cast")
+        nodes.append(gs.Node("Cast", name, {"to": int(to)}, [source], [target]))
         self.casts += 1
         return target
 
@@ -173,7 +175,7 @@ class Rewrite:
             attrs = {}
         else:
             attrs = {"min": -self._small.largest, "max": self._small.largest}
-        nodes.append(gs.Node("Clip", f"{cut.name}_Clip", attrs, inputs, [cut]))
+        nodes.append(gs.Node("Clip", self._edit.new_name(f"{cut.name}_Clip"), attrs, inputs, [cut]))
         return cut
 
     def _variable(self, tensor: gs.Tensor, small: bool) -> gs.Variable:

@@ -129,6 +129,14 @@ def test_shared_weight_is_one_layer() -> None:
             { [n] y = MatMul (x, w) }""",
             "n (MatMul): its weight is BFLOAT16; FLOAT16, FLOAT and DOUBLE are pruned",
         ),
+        (
+            "g (float[N,2] x) => (float[N] y) <float[2] w = {1, 2}> { [n] y = MatMul (x, w) }",
+            "n (MatMul): its weight has the shape [2]: no matrix to prune",
+        ),
+        (
+            "g (float[N,0] x) => (float[N,2] y) <float[0,2] w = {}> { [n] y = MatMul (x, w) }",
+            "n (MatMul): its weight has the shape [0, 2]: no matrix to prune",
+        ),
     ],
 )
 def test_declines_with_the_reason(text: str, reason: str) -> None:

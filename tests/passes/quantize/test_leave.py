@@ -103,6 +103,28 @@ def test_what_calibration_showed_nothing_of_stays_float(tmp_path: Path) -> None:
     assert snr(exact, Session(model).run({"x": -x})["y"]) > -3  # with a code of scale 1 for 'ra': noise
 
 
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_what_no_scale_reaches_stays_float(tmp_path: Path, scale: float) -> None:
+    model, x, _ = chain(tmp_path)
+    np.savez(tmp_path / "far.npz", x=x * np.float32(scale))
+    exact = Session(model).run({"x": x * np.float32(scale)})["y"]
+    context = Context(calibration=Samples(tmp_path / "far.npz"))
+    assert Quantize().run(model, context) == (scale < 1)  # 'v' brings what follows back into range
+    assert "DequantizeLinear" not in inputs_of(model)["one"]
+    found = Session(model).run({"x": x * np.float32(scale)})["y"]
+    assert np.array_equal(exact, found) or snr(exact, found) > 30
+    reason = next(d.reason for d in context.declined if d.where == "one (MatMul)")
+    assert reason.startswith("calibration showed 'x' up to") and "beyond the bounds of scales" in reason
+
+
+@pytest.mark.parametrize("options", [{"layers": ("t*",)}, {"skip": ("five",)}, {"layers": ("*",)}])
+def test_names_of_what_is_integer_already_match(tmp_path: Path, options: dict) -> None:
+    model, _, _ = after(options, tmp_path)
+    before = model.to_proto().SerializeToString()
+    assert not Quantize(**options).run(model, Context())
+    assert model.to_proto().SerializeToString() == before
+
+
 def test_nothing_is_left_to_quantize(tmp_path: Path) -> None:
     model, _, context = chain(tmp_path, dead=True)
     before = model.to_proto().SerializeToString()

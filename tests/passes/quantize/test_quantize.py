@@ -333,6 +333,8 @@ def test_nothing_to_quantize_needs_no_samples() -> None:
         ({"percentile": 101.0}, "percentile 101.0 is not from 50 to 100"),
         ({"percentile": float("nan")}, "percentile nan"),
         ({"samples": 0}, "samples 0 is not at least 1"),
+        ({"min_snr": float("nan")}, "min_snr nan"),
+        ({"max_drop": float("nan")}, "max_drop nan"),
     ],
 )
 def test_bad_options(options: dict, message: str) -> None:

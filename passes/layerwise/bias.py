@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
+from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from optc.passes.float_ends import free_name
 
@@ -27,11 +28,13 @@ class Bias:
 
     @property
     def constant(self) -> gs.Constant | None:
-        """The bias where there is one, a constant that is the same for each row."""
+        """The bias where there is one, a dense constant that is the same for each row."""
         if self._reader is None or not _given(self._reader, self._index):
             return None
         found = self._reader.inputs[self._index]
-        vector = isinstance(found, gs.Constant) and found.values.size in (1, _channels(self._node))
+        if not isinstance(found, gs.Constant) or isinstance(found._values, SparseValues):
+            return None
+        vector = found.values.size in (1, _channels(self._node))
         return found if vector and found.values.size == max((1, *found.shape[-1:])) else None
 
     @property

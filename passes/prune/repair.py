@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
+from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from optc.models.model import Model
 from optc.passes.base import Context
@@ -55,8 +56,10 @@ def repair(before: Model, model: Model, how: Repair, kept: Kept, context: Contex
 
 
 def fits(node: gs.Node, model: Model) -> bool:
-    """Whether `node` is a layer of constant weight and bias, which no caller may override."""
+    """Whether `node` is a layer of dense constant weight and bias, which no caller may override."""
     if as_linear(node) is None or not isinstance(node.inputs[1], gs.Constant):
+        return False
+    if isinstance(node.inputs[1]._values, SparseValues):
         return False
     bias = Bias(node)
     constants = {node.inputs[1].name, bias.constant.name if bias.constant is not None else ""}

@@ -108,7 +108,7 @@ def test_a_convolution_is_a_maker(check: Any, tmp_path: Path) -> None:
     body = "a = Conv(x, w, c) r = Relu(a) y = Conv(r, v)"
     constants = "float[2,1,1] w = {8,0.5}, float[2] c = {0,0}, float[1,2,1] v = {2,0.5}"
     proto = parse(constants, body, "float[N,1,3] y", "float[N,1,3] x")
-    after = smoothed(check, tmp_path, proto, x=np.ones((2, 1, 3)))
+    after = smoothed(check, tmp_path, proto, x=np.array([[[1, 0.5, 0]], [[0, 0.5, 1]]]))
     np.testing.assert_allclose(after["w"], [8 / np.sqrt(2), 0.5 * np.sqrt(2)], rtol=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_a_channel_that_is_always_zero_keeps_its_scale(check: Any, tmp_path: Pat
     body = "a = Conv(x, w, c) r = Relu(a) y = Conv(r, v)"
     constants = "float[3,1,1] w = {8,0.5,-4}, float[3] c = {0,0,0}, float[1,3,1] v = {2,0.5,1}"
     proto = parse(constants, body, "float[N,1,3] y", "float[N,1,3] x")
-    after = smoothed(check, tmp_path, proto, x=np.ones((2, 1, 3)))
+    after = smoothed(check, tmp_path, proto, x=np.array([[[1, 0.5, 0]], [[0, 0.5, 1]]]))
     assert after["w"][2] == -4 and after["v"][2] == 1 and check.changed
 
 

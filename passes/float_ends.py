@@ -23,6 +23,7 @@ from optc.models.errors import InputError
 from optc.models.export import element_type
 from optc.models.model import Model
 from optc.models.session import Arrays
+from optc.passes.canonicalize.edit import all_names
 from optc.passes.quantize.scales import Code
 
 CODES = "optc.codes"
@@ -105,7 +106,7 @@ def with_float_ends(model: Model) -> Model:
         return model
     copy = model.copy()
     graph = copy.graph
-    names = set(graph.tensors()) | {n.name for n in graph.nodes}
+    names = all_names(graph)
     before = [_input(graph, i, ends[t.name], names) for i, t in enumerate(graph.inputs) if t.name in ends]
     after = [_output(graph, i, ends[t.name], names) for i, t in enumerate(graph.outputs) if t.name in ends]
     graph.nodes[:] = [*before, *graph.nodes, *after]

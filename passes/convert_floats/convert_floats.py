@@ -77,8 +77,9 @@ class ConvertFloats:
         if self.ends == "float32":
             return set()
         ends: set[str] = set()
+        passed = {t.name for t in model.view.inputs} & values.outputs  # an input that is an output, too
         for tensor in (*model.view.inputs, *model.view.outputs):
-            fixed = tensor.name in values.returned or isinstance(tensor, gs.Constant)
+            fixed = tensor.name in values.returned | passed or isinstance(tensor, gs.Constant)
             if not values.is_wide(tensor) or fixed:
                 continue
             reached, largest = seen.get(tensor.name, 0.0), SMALL[self.to].largest

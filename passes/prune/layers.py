@@ -71,8 +71,8 @@ def _reason(node: gs.Node, inputs: list[gs.Tensor], weight: gs.Constant | None, 
     if weight.dtype not in FLOATS:
         kind = TensorProto.DataType.Name(element_type(weight.dtype))
         return f"its weight is {kind}; FLOAT16, FLOAT and DOUBLE are pruned"
-    if len(weight.shape) < 2:
-        return "its weight is a vector"
+    if len(weight.shape) < 2 or 0 in weight.shape:
+        return f"its weight has the shape {list(weight.shape)}: no matrix to prune"
     other = next((n for n in weight.outputs if n.op not in WEIGHT_INPUTS), None)
     if other is not None:
         return f"its weight is also read by {layer_name(other)} ({other.op})"

@@ -14,6 +14,9 @@ from optc.passes.prune.masks import Mask, block_sums, block_totals, lowest_of_gr
 
 Array = NDArray[Any]
 
+_LARGEST = 2**20
+"""Weights of a block: layers are padded to whole ones."""
+
 
 @dataclass(frozen=True)
 class Pattern:
@@ -39,6 +42,8 @@ class Pattern:
         if groups and int(groups[1]) < int(groups[2]):
             return cls(keep=int(groups[1]), of=int(groups[2]))
         blocks = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+        if blocks and int(blocks[1]) * int(blocks[2]) > _LARGEST:
+            raise InputError(f"prune: a block of pattern '{text}' has more than {_LARGEST} weights")
         if blocks:
             return cls(rows=int(blocks[1]), columns=int(blocks[2]))
         raise InputError(

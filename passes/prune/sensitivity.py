@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from optc.models.model import Model
 from optc.passes.base import Context
 from optc.passes.calibrate import calibration_feeds
+from optc.passes.canonicalize.edit import all_names
 from optc.passes.layerwise.linear import as_linear
 from optc.passes.layerwise.walk import Walk
 from optc.passes.prune.blocks import Blocks
 from optc.passes.prune.noise import SAMPLES, Clean
-from optc.passes.prune.repair import Repair, fit, repairable
+from optc.passes.prune.repair import Repair, fit, fits
 
 Array = NDArray[Any]
 
@@ -48,7 +49,7 @@ def _without(
 ) -> Iterator[Model]:
     """The model without so many blocks of a layer, repaired."""
     node = blocks.layer.node
-    fitted = how != "none" and repairable(node, model)
+    fitted = how != "none" and fits(node, model)
     if fitted:
         walk.before(node)
         inputs = walk.read(node.inputs[0].name)
@@ -61,7 +62,7 @@ def _without(
         copy.changed = True
         linear = as_linear(own)
         if fitted and linear is not None:
-            fit(linear, inputs, wanted, how, seed)
+            fit(linear, inputs, wanted, how, seed, all_names(copy.view))
         yield copy
 
 

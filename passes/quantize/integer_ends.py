@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Declined, Exact, describe
-from optc.passes.canonicalize.edit import detach
+from optc.passes.canonicalize.edit import all_names, detach
 from optc.passes.float_ends import End, free_name, note_ends
 from optc.passes.quantize.integer.facts import Facts, is_quantizer
 from optc.passes.quantize.scales import Code
@@ -81,7 +81,7 @@ def _output(model: Model, index: int, facts: Facts) -> Code | str:
         return code
     if _is_end(model, codes) or not codes.inputs:
         return "its codes are an input, another output or a constant, whose name must stay"
-    inner = free_name(f"{tensor.name}_float", set(model.view.tensors()))
+    inner = free_name(f"{tensor.name}_float", all_names(model.view))
     model.graph.outputs[index] = _renamed(codes, tensor, code)
     tensor.name = inner
     if not tensor.outputs:

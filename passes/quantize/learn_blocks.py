@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from optc.models.model import Model
 from optc.passes.base import Context, describe
 from optc.passes.calibrate import calibration_feeds
+from optc.passes.canonicalize.edit import all_names
 from optc.passes.layerwise.bias import Bias
 from optc.passes.layerwise.linear import Linear, as_linear
 from optc.passes.layerwise.moments import Moments, least_squares, moments
@@ -43,20 +44,20 @@ def learn_blocks(before: Model, model: Model, jobs: list[Job], context: Context,
     count = min(samples or SAMPLES, SAMPLES)
     who = "quantize-weights{weights=learnt}"
     feeds = [f for _, f in calibration_feeds(model, context, count, who, "reading samples")]
-    old, new = Walk(before, feeds), Walk(model, feeds)
+    old, new, names = Walk(before, feeds), Walk(model, feeds), all_names(model.view)
     for job in context.progress.track(jobs, "learning weights", len(jobs)):
         linear = as_linear(job.node)
-        if linear is None or not Bias(job.node).free:
+        if linear is None or not Bias(job.node).known:
             continue
         context.node = describe(job.original)
         wanted = old.after(job.original)
         new.before(job.node)
         found = moments(linear, new.read(job.node.inputs[0].name), wanted, context.seed)
-        _learn(job, linear, found, set(model.overridable))
+        _learn(job, linear, found, set(model.overridable), names)
     context.node = None
 
 
-def _learn(job: Job, linear: Linear, found: Moments, fixed: set[str]) -> None:
+def _learn(job: Job, linear: Linear, found: Moments, fixed: set[str], names: set[str]) -> None:
     """Fit, choose scales, round; put integers, scales and bias into the graph."""
     bias = Bias(job.node)
     takes = bias.constant is not None and bias.constant.name not in fixed
@@ -72,7 +73,7 @@ def _learn(job: Job, linear: Linear, found: Moments, fixed: set[str]) -> None:
         rows = rows - mean.transpose(0, 2, 1) @ mean
     rounded = _round(job.stored, linear, fitted, rows)
     if takes:
-        bias.set((found.cross[:, -1:] - mean @ rounded + offset - inside).reshape(-1))
+        bias.set((found.cross[:, -1:] - mean @ rounded + offset - inside).reshape(-1), names)
 
 
 def _round(stored: Stored, linear: Linear, fitted: Array, rows: Array) -> Array:

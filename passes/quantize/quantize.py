@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -90,8 +91,10 @@ class Quantize:
             raise InputError(f"quantize: percentile {self.percentile} is not from 50 to 100")
         if self.samples is not None and self.samples < 1:
             raise InputError(f"quantize: samples {self.samples} is not at least 1")
-        if self.max_drop is not None and self.max_drop < 0:
-            raise InputError(f"quantize: max_drop {self.max_drop} is below 0")
+        if self.min_snr is not None and math.isnan(self.min_snr):
+            raise InputError("quantize: min_snr nan is no number of dB")
+        if self.max_drop is not None and not self.max_drop >= 0:
+            raise InputError(f"quantize: max_drop {self.max_drop} is not at least 0")
         if self.residual == "accumulator" and "int16" in (self.activations, self.fallback):
             raise InputError("quantize: accumulators of int16 codes need 64 bits; use residual=code")
 

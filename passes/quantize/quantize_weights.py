@@ -15,7 +15,12 @@ from optc.passes.quantize.blocks import Type
 from optc.passes.quantize.insert_weights import Stored, insert_weight, weight_grid
 from optc.passes.quantize.learn_blocks import Job, learn_blocks
 from optc.passes.quantize.tables import find_tables, quantize_table
-from optc.passes.quantize.weight_layers import WeightLayer, check_finite, find_weight_layers
+from optc.passes.quantize.weight_layers import (
+    WeightLayer,
+    check_finite,
+    find_weight_layers,
+    quantized_names,
+)
 
 _OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -62,7 +67,8 @@ class QuantizeWeights:
         """Quantize the weights of `model`; True unless it has none (more) to quantize."""
         layers = [x for x in find_weight_layers(model, _OPS, context.decline) if self._saves(x, context)]
         tables = find_tables(model, context.decline) if self.embeddings else []
-        names = chosen_names("quantize-weights", [x.name for x in (*layers, *tables)], self.layers, self.skip)
+        known = [x.name for x in (*layers, *tables)] + quantized_names(model, _OPS)
+        names = chosen_names("quantize-weights", known, self.layers, self.skip)
         layers, tables = [x for x in layers if x.name in names], [x for x in tables if x.name in names]
         if not layers and not tables:
             return False

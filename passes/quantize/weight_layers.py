@@ -56,6 +56,12 @@ def find_weight_layers(model: Model, ops: Collection[str], decline: Decline) -> 
     return list(found.values())
 
 
+def quantized_names(model: Model, ops: Collection[str]) -> list[str]:
+    """The names of layers whose weights stand behind a DequantizeLinear: patterns may name them, too."""
+    layers = (n for n in model.view.nodes if n.op in ops and standard(n) and len(n.inputs) > 1)
+    return [layer_name(n) for n in layers if any(p.op == "DequantizeLinear" for p in n.inputs[1].inputs)]
+
+
 def _reason(node: gs.Node, around: Surroundings, here: Collection[int]) -> str | None:
     """Why the weight of `node` stays as it is, or None."""
     left, weight = node.inputs[:2]

@@ -46,6 +46,8 @@ def _scores(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
 
 def _hits(output: NDArray[Any], labels: NDArray[Any], top: int) -> Values:
     _check_classes(labels)
+    if not (np.issubdtype(output.dtype, np.integer) and output.size == labels.size):
+        _check_known(labels, _scores(output, labels).shape[-1])
     if top == 1:
         hit = decisions(output, labels) == labels
     else:
@@ -57,6 +59,14 @@ def _hits(output: NDArray[Any], labels: NDArray[Any], top: int) -> Values:
 def _check_classes(labels: NDArray[Any]) -> None:
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"labels are {labels.dtype}; this metric needs class numbers (integers)")
+
+
+def _check_known(labels: NDArray[Any], classes: int) -> None:
+    unknown = labels[(labels < 0) | (labels >= classes)]
+    if unknown.size:
+        raise InputError(
+            f"label {unknown.flat[0]} is no class: the model's first output has {classes}, from 0 on"
+        )
 
 
 def _pairs(output: NDArray[Any], labels: NDArray[Any]) -> tuple[Values, Values]:

@@ -409,6 +409,16 @@ def test_a_disk_that_fills_up_at_the_last_file(
     assert tree(tmp_path) == {"linear.onnx"}
 
 
+@pytest.mark.parametrize("option", ["--calib", "--eval", "-i"])
+def test_the_data_is_not_overwritten(optc: Optc, tmp_path: Path, linear_file: Path, option: str) -> None:
+    (tmp_path / "s.npz").write_bytes(b"data")
+    os.link(tmp_path / "s.npz", tmp_path / "o.onnx")
+    refused(
+        optc("opt", linear_file, option, "s.npz", "-o", "o.onnx"), "o.onnx", f"holds the data of {option}"
+    )
+    assert (tmp_path / "s.npz").read_bytes() == b"data"
+
+
 def test_a_failed_overwrite_keeps_the_old_artifact(optc: Optc, tmp_path: Path, linear_file: Path) -> None:
     assert optc("compile", linear_file, "-t", "fake", "-o", "a").exit_code == 0
     before = {n: (tmp_path / n).read_bytes() for n in tree(tmp_path) if (tmp_path / n).is_file()}

@@ -51,3 +51,11 @@ def test_encoded_and_decoded() -> None:
     assert found["y"].dtype == np.float16
     (wanted, _) = Session(with_float_ends(model)).run({"x": X, "i": np.array([3])}).values()
     np.testing.assert_array_equal(decoded(model, found)["y"], wanted)
+
+
+def test_names_of_the_nodes_between_are_new() -> None:
+    """ONNX Runtime takes no two nodes of one name."""
+    text = TEXT.replace("y = MatMul", "[y_Cast] y = MatMul").replace("k = Neg", "[x_codes_Cast] k = Neg")
+    model = Model(onnx.parser.parse_model(text))
+    ConvertFloats(ends="converted").run(model, Context())
+    Session(with_float_ends(model)).run({"x": X, "i": np.array([3])})

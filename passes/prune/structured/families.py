@@ -8,6 +8,7 @@ from math import gcd
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from optc.models.model import Model
 from optc.passes.analysis.shapes import rank_of
@@ -117,6 +118,8 @@ def follow(model: Model, rules: Mapping[str, Callable[[Rule], Result]] = RULES) 
             _stay_place(axes, place, "it is an output of the model")
         elif place.tensor.name in model.overridable:
             _stay_place(axes, place, "it is also an input of the model, which a caller may override")
+        elif isinstance(place.tensor, gs.Constant) and isinstance(place.tensor._values, SparseValues):
+            _stay_place(axes, place, "it is stored sparse")
     for inner in list(all_graphs(graph))[1:]:
         for place in _places(inner):
             _stay(axes, place.tensor, "a subgraph reads it")

@@ -145,6 +145,25 @@ def test_an_end_beyond_the_range_stays(tmp_path: Path) -> None:
     assert "y (an end of the graph)" in found and set(types(after).values()) == {"FLOAT"}
 
 
+def test_an_input_that_is_an_output_stays() -> None:
+    after, _ = convert(
+        f"g (float[1,2] x) => (float[1,2] y, float[1,2] x) <{LAYER}> {{ y = MatMul(x, w) }}",
+        ConvertFloats(ends="converted"),
+    )
+    assert types(after) | {"x": "FLOAT", "y": "FLOAT16"} == types(after)
+
+
+def test_names_of_new_nodes_are_new() -> None:
+    """ONNX Runtime takes no two nodes of one name."""
+    after, _ = convert(
+        f"""g (float[1,2] x) => (float[1,2] y, float[1,2] z) <{LAYER}>
+        {{ [x_float16_Cast] y = MatMul(x, w) [y_Cast] z = Exp(x) }}"""
+    )
+    names = [n.name for n in after.graph.node]
+    assert "Cast" in ops(after) and len(set(names)) == len(names)
+    outputs(after, x=np.ones((1, 2), np.float32))
+
+
 def test_the_end_of_a_float32_node_may_need_a_cast_anyway() -> None:
     after, _ = convert(
         "g (float[2] x) => (float[2] y) { h = Softplus(x) y = Relu(h) }", ConvertFloats(ends="converted")

@@ -129,6 +129,11 @@ def test_half_is_zero_and_a_second_run_changes_nothing(pattern: str, criterion: 
     assert not p.run(model, Context())
 
 
+def test_a_block_too_large() -> None:
+    with pytest.raises(InputError, match="pattern '9999999999x1' has more than"):
+        Prune(pattern="9999999999x1")
+
+
 @pytest.mark.parametrize("text", ["4:2", "2:2", "0:4", "x16", "16x", "half", "", "-1:4"])
 def test_a_pattern_that_is_none(text: str) -> None:
     with pytest.raises(InputError, match="takes single, N:M with N below M"):

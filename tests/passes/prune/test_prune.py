@@ -130,8 +130,12 @@ def test_shared_weight_is_one_layer() -> None:
             "n (MatMul): its weight is BFLOAT16; FLOAT16, FLOAT and DOUBLE are pruned",
         ),
         (
-            "g (float[N,4] x) => (float[N] y) <float[4] w = {1, 2, 3, 4}> { [n] y = MatMul (x, w) }",
-            "n (MatMul): its weight is a vector",
+            "g (float[N,2] x) => (float[N] y) <float[2] w = {1, 2}> { [n] y = MatMul (x, w) }",
+            "n (MatMul): its weight has the shape [2]: no matrix to prune",
+        ),
+        (
+            "g (float[N,0] x) => (float[N,2] y) <float[0,2] w = {}> { [n] y = MatMul (x, w) }",
+            "n (MatMul): its weight has the shape [0, 2]: no matrix to prune",
         ),
     ],
 )

@@ -169,3 +169,14 @@ def test_an_old_opset_and_missing_samples() -> None:
     for options in ({"repair": "bias"}, {"allocation": "sensitivity"}, {"criterion": "activation"}):
         with pytest.raises(InputError, match="needs calibration samples"):
             run(TWO_LAYERS, **options)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[0,4] x) => (float[0,2] y) <float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}> { y = MatMul (x, w) }",
+        "g (float[N,0] x) => (float[N,2] y) <float[0,2] w = {}> { y = MatMul (x, w) }",
+    ],
+)
+def test_empty_tensors_are_left(text: str) -> None:
+    assert not PruneChannels(align=1).run(Model(onnx.parser.parse_model(HEAD + text)), Context())

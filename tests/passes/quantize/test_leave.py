@@ -11,10 +11,12 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Session
 from optc.passes.base import Context
+from optc.passes.pipeline import Pipeline
 from optc.passes.quantize import mixed
 from optc.passes.quantize.quantize import Quantize
 from optc.passes.quantize.sensitivity import sensitivities
 from optc.passes.quantize.settings import Setting
+from optc.passes.registry import parse_passes
 
 CHAIN = """
 <ir_version: 10, opset_import: ["" : 21]>
@@ -104,6 +106,67 @@ def test_what_calibration_showed_nothing_of_stays_float(tmp_path: Path) -> None:
     reasons = {d.where.split()[0]: d.reason for d in context.declined}
     assert reasons["two"] == "calibration showed nothing but zeros of 'ra'"
     assert snr(exact, Session(model).run({"x": -x})["y"]) > -3  # with a code of scale 1 for 'ra': noise
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_what_no_scale_reaches_stays_float(tmp_path: Path, scale: float) -> None:
+    model, x, _ = chain(tmp_path)
+    np.savez(tmp_path / "far.npz", x=x * np.float32(scale))
+    exact = Session(model).run({"x": x * np.float32(scale)})["y"]
+    context = Context(calibration=Samples(tmp_path / "far.npz"))
+    assert Quantize().run(model, context) == (scale < 1)  # 'v' brings what follows back into range
+    assert "DequantizeLinear" not in inputs_of(model)["one"]
+    found = Session(model).run({"x": x * np.float32(scale)})["y"]
+    assert np.array_equal(exact, found) or snr(exact, found) > 30
+    reason = next(d.reason for d in context.declined if d.where == "one (MatMul)")
+    assert reason.startswith("calibration showed 'x' up to") and "beyond the bounds of scales" in reason
+
+
+@pytest.mark.parametrize("options", [{"layers": ("t*",)}, {"skip": ("five",)}, {"layers": ("*",)}])
+def test_names_of_what_is_integer_already_match(tmp_path: Path, options: dict) -> None:
+    model, _, _ = after(options, tmp_path)
+    before = model.to_proto().SerializeToString()
+    assert not Quantize(**options).run(model, Context())
+    assert model.to_proto().SerializeToString() == before
+
+
+def sparse(folder: Path) -> tuple[Model, Context]:
+    """A layer whose weight is stored sparse, and one whose bias is."""
+    proto = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 20]> g (float[N,2] x) => (float[N,2] y)
+        <float[2,2] v = {1, 2, 3, 4}> { [one] h = MatMul (x, w) [two] k = MatMul (h, v) y = Add (k, b) }"""
+    )
+    for name, dims in (("w", [2, 2]), ("b", [2])):
+        values = onnx.numpy_helper.from_array(np.array([5], np.float32), name)
+        indices = onnx.numpy_helper.from_array(np.array([1], np.int64))
+        proto.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, indices, dims))
+    np.savez(folder / "x.npz", x=np.array([[1, 2], [3, -4]], np.float32))
+    return Model(proto), Context(calibration=Samples(folder / "x.npz"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "quantize",
+        "quantize{weights=learnt}",
+        "quantize-weights{weights=learnt}",
+        "quantize-dynamic",
+        "prune{repair=weights}",
+        "prune{repair=bias}",
+        "canonicalize",
+        "prune-channels{align=1}",
+    ],
+)
+def test_what_is_stored_sparse_stays(tmp_path: Path, text: str) -> None:
+    model, context = sparse(tmp_path)
+    if "prune" in text:
+        context.align = 1
+    stored = [s.SerializeToString() for s in model.to_proto().graph.sparse_initializer]
+    exact = Session(model).run({"x": np.eye(2, dtype=np.float32)})["y"]
+    Pipeline(parse_passes(text)).run(model, context)
+    assert [s.SerializeToString() for s in model.to_proto().graph.sparse_initializer] == stored
+    found = Session(model).run({"x": np.eye(2, dtype=np.float32)})["y"]
+    assert "prune" in text or np.array_equal(exact, found) or snr(exact, found) > 20
 
 
 def test_nothing_is_left_to_quantize(tmp_path: Path) -> None:

@@ -164,6 +164,12 @@ def test_again_changes_nothing() -> None:
     assert step.declined[0].reason == "it is quantized already"
 
 
+def test_names_of_what_is_quantized_already_match() -> None:
+    model = layers_model()
+    options = {"layers": ("fc*", "conv"), "skip": ("*2",)}
+    assert run(model, **options).changed and not run(model, **options).changed
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_runs_as_its_formula_says(options: dict[str, object]) -> None:
     original = layers_model()

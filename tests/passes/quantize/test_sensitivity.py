@@ -383,3 +383,12 @@ def test_the_bundled_network() -> None:
     }
     assert len(by["int8"]) == 12
     assert all(b < a for a, b in zip(by["int8"], by["int4 weights"], strict=True))
+
+
+def test_an_empty_weight_loses_nothing(tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model(
+        HEADER + "g (float[N,0] x) => (float[N,2] y) <float[0,2] w = {}> { y = MatMul (x, w) }"
+    )
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 0), np.float32))
+    found = sensitivities(Model(proto), Context(calibration=Samples(tmp_path / "x.npz")))
+    assert all(entry.output_db == math.inf for entry in found)

@@ -90,6 +90,14 @@ def test_every_metric_runs(tmp_path: Path, metric: str) -> None:
     assert score.value == pytest.approx(0.01 if metric == "mse" else 1, abs=0.01)
 
 
+@pytest.mark.parametrize("label", [10, -1])
+@pytest.mark.parametrize("metric", ["top1", "top5"])
+def test_a_label_that_is_no_class(tmp_path: Path, metric: str, label: int) -> None:
+    data = samples(tmp_path, x=np.ones((3, 10), np.float32), label=np.array([0, 9, label]))
+    with pytest.raises(InputError, match=f"label {label} is no class: .* has 10, from 0 on"):
+        Evaluator(data, metric)(identity())
+
+
 def test_wilson_against_published_values() -> None:
     # 81 of 263: Newcombe 1998, table I, method 3.
     assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)

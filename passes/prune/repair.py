@@ -75,19 +75,17 @@ def fit(
     A weight that others read too stays. `names`: those that are taken in the model.
     """
     node = linear.node
-    if len(node.inputs[1].outputs) > 1:
+    if len(node.inputs[1].outputs) > 1:  # the others would get a weight that is not fitted to them
         how = "bias"
     bias = Bias(node)
-    own = len(node.inputs[1].outputs) == 1  # else other readers would get a weight that is not fitted to them
     weight = node.inputs[1].values
     matrix = linear.matrix(weight).astype(np.float64)
     offset = bias.values.astype(np.float64).reshape(linear.groups, 1, -1)
     # Where an Add behind the layer adds the bias, the layer's result does not hold it.
     found = moments(linear, inputs, wanted, seed)
     start = np.concatenate([matrix, offset if bias.inside else np.zeros_like(offset)], axis=1)
-    if how == "weights" and own:
+    if how == "weights":
         fitted = least_squares(found, start, None if matrix.all() else matrix != 0, RIDGE)
-        node.inputs[1].values = linear.weight(fitted[:, :-1], weight.shape).astype(weight.dtype)
     else:
         fitted = start.copy()
         fitted[:, -1] += (found.cross - found.gram @ start)[:, -1]

@@ -31,8 +31,8 @@ class ConvertFloats:
     Float32 stays what the operator's schema asks for at the model's opset, what adds up squares or many
     values, what works on codes or holds subgraphs, what has constants beyond the type's range or too small
     for it, and, where there are calibration samples, what comes near the end of the range on them. A group of
-    nodes without a layer or much of weights stays where only Casts would be added. A layer that `quantize` left
-    float is converted, too.
+    nodes without a layer or much of weights stays where only Casts would be added. A layer that `quantize`
+    left float is converted, too.
 
     ONNX Runtime has few CPU kernels for bfloat16: such a model is for other devices, and optc itself runs its
     nodes in float32 between Casts to check it.

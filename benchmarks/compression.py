@@ -4,10 +4,11 @@
     python benchmarks/compression.py PART ...  only these parts
 
 Each part writes results/compression_PART.json; results/compression.md shows all that there are. Parts:
-`quantization` (accuracy; an hour: onnxsim's methods), `speed` (latency in ONNX Runtime with one thread),
-`methods` (accuracy, size and latency of what is not static int8 of everything), `channels` (latency of models
-whose channels were pruned to half the MACs), `zeros` (accuracy with half of the weights zero), `pruned`
-(which networks structured pruning can shrink), `equal-macs` (accuracy after it), `vta` (cycles, timing
+`quantization-NETWORK` (accuracy; ten minutes to half an hour each, for onnxsim's methods), `speed` (latency in
+ONNX Runtime with one thread; for a quiet machine, as the next two), `methods` (accuracy, size and latency of
+what is not static int8 of everything), `channels` (latency of models whose channels were pruned to half the
+MACs), `zeros` (accuracy with half of the weights zero), `pruned` (which networks structured pruning can
+shrink), `equal-macs` (accuracy after it), `vta` (cycles, timing
 pynq). Needs the networks that `python -m optc.models.zoo.fetch` brings, foolbox's photographs in the folder
 that `--photographs` names, Fashion-MNIST's test set in that of `--fashion` (Debian: dataset-fashion-mnist),
 and the mails and the tokenizer of benchmarks/spam_probe.py. The photographs are those that calibration crops
@@ -20,6 +21,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from common import RESULTS, header, write
@@ -30,11 +32,12 @@ from compression_pruning import channels, vta, zeros
 from compression_quantization import quantization
 from compression_speed import speed
 from compression_structured import equal_macs, pruned
+from compression_tasks import NETWORKS
 
 from optc.models.errors import OptcError
 
 PARTS: dict[str, Callable[[Folders], Rows]] = {
-    "quantization": quantization,
+    **{f"quantization-{name}": partial(quantization, name) for name in NETWORKS},
     "speed": speed,
     "methods": methods,
     "channels": channels,

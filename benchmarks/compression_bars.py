@@ -17,23 +17,21 @@ def bars(part: str, rows: Sequence[Row]) -> Bars:
     """Each bar of `part`, and whether it holds; one whose rows are missing or failed does not."""
     mine = [r for r in rows if "error" not in r]
     failed = [r for r in rows if "error" in r and r["setting"].startswith("optc")]
-    if part != "quantization":
+    if not part.startswith("quantization-"):
         found = _OF_PART[part](mine) if part in _OF_PART else {}
         return found | ({"ours: no row failed": not failed} if part == "pruned" else {})
-    found = _accuracy([r for r in mine if r["part"] == "paired"])
-    for name in NETWORKS:
-        found |= _quantized(name, [r for r in mine if r["part"] == part and r["network"] == name])
-    return found
+    name = part.removeprefix("quantization-")
+    found = _accuracy(name, [r for r in mine if r["part"] == "paired"])
+    return found | _quantized(name, [r for r in mine if r["part"] == "quantization"])
 
 
-def _accuracy(paired: Sequence[Row]) -> Bars:
+def _accuracy(name: str, paired: Sequence[Row]) -> Bars:
     """No worse than each peer's best in a paired test at 5%, wherever that peer has an int8 network."""
     found = {}
-    for name in NETWORKS:
-        for peer in PEERS:
-            mine = [r for r in paired if (r["network"], r["peer"]) == (name, peer)]
-            ok = bool(mine) and not (mine[0]["right"][0] < mine[0]["right"][1] and mine[0]["p"] < 0.05)
-            found[f"{name}: no worse than {peer}'s best (paired, 5%)"] = ok
+    for peer in PEERS:
+        mine = [r for r in paired if r["peer"] == peer]
+        ok = bool(mine) and not (mine[0]["right"][0] < mine[0]["right"][1] and mine[0]["p"] < 0.05)
+        found[f"{name}: no worse than {peer}'s best (paired, 5%)"] = ok
     return found
 
 

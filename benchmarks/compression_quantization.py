@@ -14,10 +14,9 @@ import numpy as np
 from compression_measure import Folders, Row, Rows, say, snr
 from compression_onnxsim_methods import QUANTIZERS
 from compression_peers import ACTIVATIONS, METHODS, quantize_static
-from compression_tasks import NETWORKS, Task, open_task
+from compression_tasks import Task, open_task
 from numpy.typing import NDArray
 
-from optc.models.errors import OptcError
 from optc.models.model import Model
 from optc.passes.base import Context
 from optc.passes.pipeline import Pipeline
@@ -47,14 +46,10 @@ _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ROUNDS_ACTIVATIONS = ("QuantizeLinear", "DynamicQuantizeLinear")
 
 
-def quantization(folders: Folders) -> Rows:
-    """Every network by every setting, on the same calibration samples; then a paired test with each peer."""
-    for name in NETWORKS:
-        with tempfile.TemporaryDirectory() as scratch:
-            try:
-                yield from _network(open_task(name, folders, Path(scratch)))
-            except OptcError as error:
-                yield {"part": "quantization", "network": name, "setting": "", "error": str(error)}
+def quantization(name: str, folders: Folders) -> Rows:
+    """A network by every setting, on the same calibration samples; then a paired test with each peer."""
+    with tempfile.TemporaryDirectory() as scratch:
+        yield from _network(open_task(name, folders, Path(scratch)))
 
 
 def _network(task: Task) -> Rows:

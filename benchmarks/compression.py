@@ -4,7 +4,7 @@
     python benchmarks/compression.py PART ...  only these parts
 
 Each part writes results/compression_PART.json; results/compression.md shows all that there are. Parts:
-`quantization-NETWORK` (accuracy; ten minutes to half an hour each, for onnxsim's methods), `speed` (latency in
+`quantization-NETWORK` (accuracy; ten minutes to half an hour each: onnxsim), `speed` (latency in
 ONNX Runtime with one thread; for a quiet machine, as the next two), `methods` (accuracy, size and latency of
 what is not static int8 of everything), `channels` (latency of models whose channels were pruned to half the
 MACs), `zeros` (accuracy with half of the weights zero), `pruned` (which networks structured pruning can

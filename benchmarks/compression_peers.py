@@ -19,8 +19,13 @@ METHODS = ("MinMax", "Entropy", "Percentile")
 ACTIVATIONS = ("QUInt8", "QInt8")
 
 
-def quantize_static(model: Model, samples: Samples, method: str, activations: str, limit: int) -> Model:
-    """`model` (canonical) by ONNX Runtime's `quantize_static`: QDQ, int8 weights, a scale a channel."""
+def quantize_static(
+    model: Model, samples: Samples, method: str, activations: str, operators: list[str] | None = None
+) -> Model:
+    """`model` (canonical) by ONNX Runtime's `quantize_static`: QDQ, int8 weights, a scale a channel.
+
+    `operators`: only nodes of these; None: of all that it knows.
+    """
     from onnxruntime.quantization import (
         CalibrationDataReader,
         CalibrationMethod,
@@ -34,7 +39,7 @@ def quantize_static(model: Model, samples: Samples, method: str, activations: st
 
         def __init__(self) -> None:
             names = [t.name for t in model.view.inputs]
-            self._batches: Iterator[dict[str, Any]] = iter(samples.batches(names, 1, limit))
+            self._batches: Iterator[dict[str, Any]] = iter(samples.batches(names, 1))
 
         def get_next(self) -> dict[str, Any] | None:
             """The next sample, None at the end."""
@@ -53,5 +58,6 @@ def quantize_static(model: Model, samples: Samples, method: str, activations: st
             weight_type=QuantType.QInt8,
             activation_type=QuantType[activations],
             calibrate_method=CalibrationMethod[method],
+            op_types_to_quantize=operators,
         )
         return Model(onnx.load(target))

@@ -9,14 +9,18 @@ import numpy as np
 from optc.models.data import LABEL, load_arrays
 from optc.models.model import Model
 from optc.models.session import Arrays, Session
+from optc.passes.float_ends import encoded
 from optc.passes.verify.inputs import generate_runnable
 
 
 def feeds_for(model: Model, path: str | None, seed: int = 0) -> Arrays:
-    """The arrays of the `.npz` at `path` but its labels, or generated ones (`InputError`)."""
+    """The arrays of the `.npz` at `path` but its labels, or generated ones (`InputError`).
+
+    float32 is coded where the model takes codes.
+    """
     if path is None:
         return generate_runnable(model, Session(model), seed)
-    return {name: array for name, array in load_arrays(path).items() if name != LABEL}
+    return encoded(model, {name: array for name, array in load_arrays(path).items() if name != LABEL})
 
 
 def describe_arrays(arrays: Arrays) -> list[dict[str, Any]]:

@@ -131,7 +131,13 @@ def _evaluated(result: Result, options: dict[str, Any], progress: Progress | Non
 def _report(result: Result, settings: Settings, ran: dict[str, Any] | None) -> None:
     from optc.cli.console import console, print_json, size
     from optc.cli.profile import print_cycles
-    from optc.cli.tables import print_placement, print_steps, print_summary, print_verification
+    from optc.cli.tables import (
+        print_accuracy,
+        print_placement,
+        print_steps,
+        print_summary,
+        print_verification,
+    )
 
     outcome, artifact = result.outcome, result.artifact
     if settings.json:
@@ -139,7 +145,8 @@ def _report(result: Result, settings: Settings, ran: dict[str, Any] | None) -> N
         return
     if settings.quiet:
         return
-    print_summary(outcome.before, outcome.after, (outcome.score_before, outcome.score_after))
+    print_summary(outcome.before, outcome.after)
+    print_accuracy(outcome.scores)
     print_steps(outcome.steps, settings.verbose)
     if outcome.rows:
         print_verification(outcome.rows, settings.verbose)

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 @click.argument("what", metavar="MODEL|DIR|PROGRAM")
 @click.option("--disasm", is_flag=True, help="Print instructions of a VTA program or artifact as text.")
 @click.option("--config", metavar="vta.json", help="The configuration of a VTA program, if not the default.")
+@click.option("--sensitivity", is_flag=True, help="What each layer of MODEL loses by itself, quantized.")
+@click.option("--calib", metavar="X.npz", help="Samples for it, by input name, batch first.")
+@click.option("--samples", type=click.IntRange(min=1), help="Use so many of them (16).")
+@click.option("--plot", metavar="OUT.svg", help="Draw it, too.")
 @click.pass_context
-def command(ctx: click.Context, what: str, disasm: bool, config: str | None) -> None:
+def command(ctx: click.Context, /, what: str, disasm: bool, config: str | None, **options: Any) -> None:
     """Show what is in a model, an artifact or a VTA program.
 
     Size, operators, inputs, outputs, metadata; of an artifact also its files, its launches on VTA and where
@@ -30,6 +34,16 @@ def command(ctx: click.Context, what: str, disasm: bool, config: str | None) -> 
 
     MODEL is an .onnx file or zoo:NAME, DIR an artifact, PROGRAM a VTA program (.npz).
     """
+    if options.pop("sensitivity"):
+        from optc.cli.sensitivity import show_sensitivity
+
+        if disasm or config:
+            raise click.UsageError("give --sensitivity or --disasm, not both")
+        show_sensitivity(what, settings_of(ctx), **options)
+        return
+    for name, value in options.items():
+        if value is not None:
+            raise click.UsageError(f"--{name} goes with --sensitivity")
     if what.endswith(".npz"):
         from optc.cli.program import show_program
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from optc.cli.options import pipeline_text, shared_options
 from optc.cli.settings import Settings, settings_of, verb
+from optc.models.errors import InputError
 
 if TYPE_CHECKING:
     from optc.models.source import Source
@@ -39,6 +41,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from optc.targets.compiler import make_passes
 
     settings = settings_of(ctx)
+    _check_out(options)
     text = pipeline_text(options["pipeline"], options["recipe"])
     passes = make_passes(text, None, options["shapes"])
     source = open_source(options["model"])
@@ -55,6 +58,14 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     if options["time_passes"]:
         _print_times(outcome.steps)
     _report(outcome, options["out"], settings)
+
+
+def _check_out(options: dict[str, Any]) -> None:
+    """`InputError` where the file to write is one with data to read."""
+    out = Path(options["out"])
+    for flag, name in (("--calib", "calib"), ("--eval", "evaluation"), ("-i", "inputs")):
+        if options[name] and out.exists() and Path(options[name]).exists() and out.samefile(options[name]):
+            raise InputError(f"{out}: holds the data of {flag}; give -o another name")
 
 
 def _checks(
@@ -95,12 +106,13 @@ def _print_times(steps: list[Step]) -> None:
 def _report(outcome: Outcome, out: str, settings: Settings) -> None:
     from optc.cli.console import console, print_json
     from optc.cli.outcome import outcome_json
-    from optc.cli.tables import print_steps, print_summary, print_verification
+    from optc.cli.tables import print_accuracy, print_steps, print_summary, print_verification
 
     if settings.json:
         print_json({"out": out, **outcome_json(outcome)})
     elif not settings.quiet:
-        print_summary(outcome.before, outcome.after, (outcome.score_before, outcome.score_after))
+        print_summary(outcome.before, outcome.after)
+        print_accuracy(outcome.scores)
         print_steps(outcome.steps, settings.verbose)
         if outcome.rows:
             print_verification(outcome.rows, settings.verbose)

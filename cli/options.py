@@ -20,9 +20,14 @@ _SHARED: tuple[Decorator, ...] = (
     click.option(
         "--shape", "shapes", multiple=True, metavar="N=D,…", help="Bind an input's free dimensions."
     ),
-    click.option("--calib", metavar="X.npz", help="Samples for calibration, by input name, batch first."),
     click.option(
-        "--eval", "evaluation", metavar="Y.npz", help="Labelled samples: accuracy before and after."
+        "--calib", metavar="X.npz", help="Samples for calibration, by input name, batch first; or a folder."
+    ),
+    click.option(
+        "--eval",
+        "evaluation",
+        metavar="Y.npz",
+        help="Labelled samples, likewise: accuracy before and after each lossy pass.",
     ),
     click.option("--metric", metavar="top1|top5|mse|cosine|f1", help="What the labels are for (top1)."),
     click.option("-i", "--inputs", metavar="IN.npz", help="Inputs to verify on, else generated ones."),

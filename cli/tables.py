@@ -9,7 +9,8 @@ from optc.cli.console import console, number, print_table, size
 from optc.passes.analysis.counts import Counts
 from optc.passes.base import Score
 from optc.passes.pipeline import Step
-from optc.passes.verify.metrics import change
+from optc.passes.verify.accuracy import Scored
+from optc.passes.verify.metrics import Change
 from optc.passes.verify.watcher import Row
 from optc.targets.base import ENDED, Placement
 
@@ -24,7 +25,7 @@ def print_verification(rows: Sequence[Row], verbose: bool = False) -> None:
     columns += [*([">accuracy"] if scores else []), ">time", "note"]
     print_table(columns, [_row(r, scores) for r in rows], "verification")
     for row in rows if verbose else ():
-        outputs = [(d.output, _error(d.max_error), _db(d.snr_db)) for d in row.outputs]
+        outputs = [(d.output, _error(d.max_error), db(d.snr_db)) for d in row.outputs]
         if outputs:
             print_table(["output", ">max error", ">SNR dB"], outputs, row.name)
 
@@ -33,7 +34,7 @@ def _row(row: Row, scores: bool) -> list[str]:
     c = row.counts
     kind = row.contract.partition(":")[0]  # what a lossy pass loses stands in --json
     cells = [row.name, kind, "yes" if row.changed else "", number(c.nodes), number(c.parameters)]
-    cells += [macs(c), size(c.bytes), _error(row.max_error), _db(row.snr_db)]
+    cells += [macs(c), size(c.bytes), _error(row.max_error), db(row.snr_db)]
     note = f"BROKEN: {row.note}" if row.broken else row.note
     return [*cells, *([_value(row.score)] if scores else []), seconds(row.seconds), note]
 
@@ -42,7 +43,8 @@ def _error(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def _db(value: float | None) -> str:
+def db(value: float | None) -> str:
+    """A ratio in dB; nothing where there is none."""
     if value is None:
         return ""
     return "exact" if value == math.inf else f"{value:.1f}"
@@ -62,28 +64,41 @@ def seconds(value: float) -> str:
     return "" if value == 0 else f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.1f} ms"
 
 
-def print_summary(before: Counts, after: Counts, scores: tuple[Score | None, Score | None]) -> None:
-    """Counts, and accuracy where there is some, before and after."""
+def print_summary(before: Counts, after: Counts) -> None:
+    """Counts before and after."""
     rows = [
         ("nodes", number(before.nodes), number(after.nodes)),
         ("parameters", number(before.parameters), number(after.parameters)),
         ("MACs", macs(before), macs(after)),
         ("bytes", size(before.bytes), size(after.bytes)),
     ]
-    if scores[0] and scores[1]:
-        name = f"{scores[0].metric} ({scores[0].samples} samples)"
-        rows.append((name, _interval(scores[0]), _interval(scores[1])))
-        found = change(scores[0], scores[1])
-        if found is not None and any(scores[0].values != scores[1].values):  # type: ignore[arg-type]
-            moved = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
-            rows.append(("difference, paired", f"p = {found.p:.2g}", moved))
     print_table(["", ">before", ">after"], rows)
     if before.free or after.free:
         console().print("* free dimensions count as 1")
 
 
-def _interval(score: Score) -> str:
-    return f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
+def print_accuracy(scores: Sequence[Scored]) -> None:
+    """The table of accuracy: the input, each lossy pass, the output; changes are paired sample by sample."""
+    if not scores:
+        return
+    first = scores[0].score
+    columns = ["after", f">{first.metric}", ">95% interval", ">change", ">p"]
+    rows = [[s.name, _value(s.score), _interval(s.score.low, s.score.high)] for s in scores]
+    rows = [[*r, *_change(s.since_last)] for r, s in zip(rows, scores, strict=True)]
+    if len(scores) > 2:
+        columns += [">since input", ">p"]
+        rows = [[*r, *_change(s.since_input)] for r, s in zip(rows, scores, strict=True)]
+    print_table(columns, rows, f"accuracy on {first.samples} samples")
+
+
+def _change(found: Change | None) -> tuple[str, str]:
+    if found is None:
+        return "", ""
+    return f"{found.mean:+.4f} {_interval(found.low, found.high, '+')}", f"{found.p:.2g}"
+
+
+def _interval(low: float, high: float, sign: str = "") -> str:
+    return f"[{low:{sign}.4f}, {high:{sign}.4f}]"
 
 
 def print_steps(steps: Sequence[Step], verbose: bool) -> None:

@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
+from onnx_graphsurgeon.logger.logger import G_LOGGER, LoggerSuppress
 
 from optc.models import storage
 from optc.models.errors import InputError
@@ -91,14 +92,15 @@ class Model:
 
     def _import(self) -> gs.Graph:
         proto = self._source
-        graph = OnnxImporter.import_graph(
-            proto.graph,
-            opset=OnnxImporter.get_opset(proto),
-            import_domains=proto.opset_import,
-            producer_name=proto.producer_name,
-            producer_version=proto.producer_version,
-            ir_version=proto.ir_version,
-        )
+        with LoggerSuppress(G_LOGGER, G_LOGGER.ERROR):  # it warns of every type that numpy lacks
+            graph = OnnxImporter.import_graph(
+                proto.graph,
+                opset=OnnxImporter.get_opset(proto),
+                import_domains=proto.opset_import,
+                producer_name=proto.producer_name,
+                producer_version=proto.producer_version,
+                ir_version=proto.ir_version,
+            )
         remember(graph, proto.graph)
         if self._has_external():
             self._map_external(graph)

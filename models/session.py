@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optc.models.data import LABEL, Member
+from optc.models.data import LABEL, Member, Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
+from optc.models.small_floats import BFLOAT16, FLOAT16, mentions, with_float32_nodes
 from optc.models.storage import PROTOBUF_LIMIT
 
 Arrays = dict[str, NDArray[Any]]
@@ -21,7 +22,8 @@ Arrays = dict[str, NDArray[Any]]
 class Session:
     """A model in ONNX Runtime on the CPU.
 
-    `optimize=False` (default) turns graph optimizations off, so that what runs is the graph as written.
+    `optimize=False` (default) turns graph optimizations off, so that what runs is the graph as written. Nodes
+    of 16-bit floats compute in float32 then, and their results are rounded; those of bfloat16 always do.
     """
 
     def __init__(self, model: Model, optimize: bool = False, threads: int = 0) -> None:
@@ -34,7 +36,7 @@ class Session:
         level = ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
         try:
-            self._session = self._open(model, options)
+            self._session = self._open(model, options, optimize)
         except Exception as error:
             raise InputError(f"model '{model.name}': ONNX Runtime refuses it: {first_line(error)}") from error
         self.inputs = {i.name: i for i in self._session.get_inputs()}
@@ -42,12 +44,16 @@ class Session:
         self.outputs = [o.name for o in self._session.get_outputs()]
 
     @staticmethod
-    def _open(model: Model, options: Any) -> Any:
+    def _open(model: Model, options: Any, optimize: bool) -> Any:
         import onnxruntime as ort
 
         providers = ["CPUExecutionProvider"]
         if model.stored_bytes() < PROTOBUF_LIMIT // 2:
-            return ort.InferenceSession(model.to_proto().SerializeToString(), options, providers)
+            proto = model.to_proto()
+            kinds = [BFLOAT16] if optimize else [BFLOAT16, FLOAT16]
+            if mentions(proto, kinds):
+                proto = with_float32_nodes(proto, kinds)
+            return ort.InferenceSession(proto.SerializeToString(), options, providers)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             model.save(path, external=True)
@@ -72,7 +78,8 @@ def first_line(error: BaseException) -> str:
 def check_feeds(model: Model, members: Mapping[str, Member], where: str) -> list[str]:
     """The model's input names, once `members` (shapes with the batch first) are known to fit them.
 
-    Raises `InputError` naming the input, what it needs and what was given.
+    Raises `InputError` naming the input, what it needs and what was given, or an array that is no input
+    (labels aside).
     """
     names: list[str] = []
     for tensor in model.view.inputs:
@@ -85,7 +92,19 @@ def check_feeds(model: Model, members: Mapping[str, Member], where: str) -> list
             raise InputError(f"{where}: array '{tensor.name}' is {member.dtype}, the input takes {dtype}")
         _check_shape(tensor.name, tensor.shape, member.shape, where)
         names.append(tensor.name)
+    for name in members:
+        if name not in names and name != LABEL:
+            takes = ", ".join(names) or "none"
+            raise InputError(f"{where}: array '{name}' is no input of the model (it takes {takes}); drop it")
     return names
+
+
+def check_files(model: Model, samples: Samples, what: str = "") -> list[str]:
+    """The model's input names, once every file of `samples` is known to fit them (`InputError`).
+
+    `what` the samples are for begins the message.
+    """
+    return [check_feeds(model, f.members, f"{what} {f.path}".lstrip()) for f in samples.files][0]
 
 
 def _check_shape(name: str, wanted: Sequence[Any] | None, given: tuple[int, ...], where: str) -> None:

@@ -61,7 +61,8 @@ class Declined:
 class Score:
     """Accuracy on labelled data: `value` in [0, 1] (or the metric's unit), with a 95% interval.
 
-    `values`: of each sample, where the metric is their mean; what paired comparisons need.
+    What paired comparisons need: `values`, of each sample, where the metric is their mean; else `draws`, the
+    scores of bootstrap draws, which are the same for the same number of samples.
     """
 
     metric: str
@@ -70,6 +71,7 @@ class Score:
     high: float
     samples: int
     values: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+    draws: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
 
 class Progress(Protocol):

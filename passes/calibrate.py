@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 from optc.models.data import Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
-from optc.models.session import Session, check_feeds
+from optc.models.session import Session, check_files
 from optc.passes.base import Context
+from optc.passes.float_ends import as_given, encoded
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -30,24 +31,34 @@ G = TypeVar("G", bound=Gatherer)
 
 
 def observe(
-    model: Model, watched: Mapping[str, G], context: Context, limit: int | None = None, who: str = "quantize"
+    model: Model,
+    watched: Mapping[str, G],
+    context: Context,
+    limit: int | None = None,
+    who: str = "quantize",
+    finite: bool = True,
 ) -> Mapping[str, G]:
     """Show values of the float `model`, by name, to `watched` over the first `limit` calibration samples.
 
     One sample is in memory at a time (a batch, where the model's batch is fixed). `who` asks, for messages.
-    Returns `watched`. Raises `InputError` where there are no samples, where they do not fit the inputs, or
-    where NaN or infinity turns up, naming tensor and sample.
+    Returns `watched`. Raises `InputError` where there are no samples, where they do not fit the inputs, where
+    NaN or infinity turns up, naming tensor and sample (inner values may be both where not `finite`), and
+    where a watched float input was one number everywhere.
     """
     session = Session(_watching(model, list(watched)), optimize=True)
     names = {t.name for t in model.view.inputs}
     outputs = [n for n in watched if n not in names]
+    constants = _Constants()
     for where, feeds in calibration_feeds(model, context, limit, who):
         for name, values in _run(session, feeds, outputs):
-            _check_finite(values, f"{where}: makes '{name}' NaN or infinite")
+            if finite:
+                _check_finite(values, f"{where}: makes '{name}' NaN or infinite")
             watched[name].add(values)
         for name in names:
             if name in watched:
                 watched[name].add(feeds[name])
+                constants.add(name, feeds[name])
+    constants.check(context.calibration)
     return watched
 
 
@@ -56,29 +67,64 @@ def calibration_feeds(
 ) -> Iterator[tuple[str, Arrays]]:
     """The first `limit` calibration samples as inputs of `model`, each with where it comes from.
 
-    Raises `InputError` as `observe` does.
+    Raises `InputError` where there are none, or they do not fit, or hold NaN or infinity, or where each float
+    input is one number everywhere.
     """
     samples = context.calibration
     if samples is None:
         raise InputError(f"{who} needs calibration samples: give them with --calib SAMPLES.npz")
-    names = check_feeds(model, samples.members, str(samples.path))
+    names = check_files(as_given(model, samples.members), samples)
     size = _batch(model, samples)
-    count = samples.length if limit is None else max(min(limit, samples.length), size)
-    batches = samples.batches(names, size, count - count % size)
-    for index, feeds in enumerate(context.progress.track(batches, what, count // size)):
-        where = f"{samples.path}: {_which(index, size)}"
+    total = samples.length if limit is None else max(min(limit, samples.length), size)
+    batches, runs = samples.batches(names, size, total), samples.batch_count(names, size, total)
+    constants, first, used = _Constants(), 0, 0
+    for feeds in context.progress.track(batches, what, runs):
+        count = next((len(values) for values in feeds.values()), size)
+        where = ": ".join(map(str, samples.place(first, count)))
+        first += count
+        if count < size:
+            continue
         for name, values in feeds.items():
             _check_finite(values, f"{where}: array '{name}' holds NaN or infinity")
-        yield where, feeds
+        for name, values in feeds.items():
+            constants.add(name, values)
+        used += count
+        yield where, encoded(model, feeds)
+    if not used:
+        raise InputError(
+            f"{samples.path}: one run of the model takes {size} samples of one shape, none has so many"
+        )
+    if not constants.varied:
+        constants.check(samples)
 
 
 def _run(session: Session, feeds: Arrays, outputs: list[str]) -> Iterator[tuple[str, NDArray[Any]]]:
     yield from (session.run(feeds, outputs) if outputs else {}).items()
 
 
-def _which(index: int, size: int) -> str:
-    first = index * size
-    return f"sample {first}" if size == 1 else f"samples {first} to {first + size - 1}"
+class _Constants:
+    """The float inputs that have been one and the same number so far."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, float] = {}
+        self.varied: set[str] = set()
+
+    def add(self, name: str, values: NDArray[Any]) -> None:
+        """Take in an input of a run."""
+        if name in self.varied or not values.size or not np.issubdtype(values.dtype, np.floating):
+            return
+        if np.any(values != self._values.setdefault(name, values.flat[0])):
+            self.varied.add(name)
+
+    def check(self, samples: Samples | None) -> None:
+        """`InputError` naming the first of them: no range can be calibrated from it."""
+        for name, value in self._values.items():
+            if name not in self.varied:
+                where = samples.path if samples else "calibration"
+                raise InputError(
+                    f"{where}: array '{name}' is {value:g} everywhere in all samples used; "
+                    "no range can be calibrated from it, give real data"
+                )
 
 
 def _check_finite(values: NDArray[Any], message: str) -> None:

@@ -30,10 +30,15 @@ PASSES = {
     "share-constants": "optc.passes.canonicalize.share_constants:ShareConstants",
     "share-nodes": "optc.passes.canonicalize.share_nodes:ShareNodes",
     "upgrade-opset": "optc.passes.canonicalize.upgrade_opset:UpgradeOpset",
+    "equalize": "optc.passes.equalize.equalize:Equalize",
+    "convert-floats": "optc.passes.convert_floats.convert_floats:ConvertFloats",
     "move-preactivation": "optc.passes.preactivation.move:MovePreactivation",
+    "integer-ends": "optc.passes.quantize.integer_ends:IntegerEnds",
     "prune": "optc.passes.prune.prune:Prune",
     "prune-channels": "optc.passes.prune.prune_channels:PruneChannels",
     "quantize": "optc.passes.quantize.quantize:Quantize",
+    "quantize-dynamic": "optc.passes.quantize.quantize_dynamic:QuantizeDynamic",
+    "quantize-weights": "optc.passes.quantize.quantize_weights:QuantizeWeights",
     "requantize": "optc.passes.quantize.requantize:Requantize",
 }
 """Pass name: module and class."""

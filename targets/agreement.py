@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 
 from optc.models.errors import InputError, MissingError
+from optc.models.export import element_type
 from optc.models.model import Model
 from optc.models.session import Arrays, Session
 from optc.passes.analysis.counts import count
@@ -40,9 +42,16 @@ _REPORTED = Lossy("another rounding than ONNX's, reported only")
 
 
 def agreement(model: Model) -> Contract:
-    """What an artifact of `model` owes to ONNX Runtime: floats close; quantized models are only reported."""
+    """What an artifact of `model` owes to ONNX Runtime: floats close; quantized models are only reported.
+
+    Floats are as close as the smallest float type inside the model allows.
+    """
     if quantized(model.view):
         return _APART
+    inside = {element_type(t.dtype) for t in model.view.tensors().values() if t.dtype is not None}
+    for name in ("bfloat16", "float16"):
+        if TensorProto.DataType.Value(name.upper()) in inside:
+            return Exact(dict.fromkeys(FLOAT.tolerance, FLOAT.tolerance[name]))
     return FLOAT
 
 

@@ -41,7 +41,7 @@ _REQUIRED: dict[str, type] = {
     "outputs": list,
     "versions": dict,
 }
-_ANNOTATIONS = ("pipeline", "cost", "verification", "seed", "steps")
+_ANNOTATIONS = ("pipeline", "cost", "verification", "scores", "seed", "steps")
 
 
 class Artifact:
@@ -102,7 +102,7 @@ class Artifact:
         return tuple(Placement(**entry) for entry in self.manifest["placement"])
 
     def annotate(self, **fields: Any) -> None:
-        """Set fields of the manifest: `pipeline`, `cost`, `verification`, `seed`, `steps` (JSON types)."""
+        """Set fields of the manifest: `pipeline`, `cost`, `verification`, `scores`, `seed`, `steps`."""
         for name in fields:
             if name not in _ANNOTATIONS:
                 raise ValueError(f"a manifest has no field '{name}' to annotate")

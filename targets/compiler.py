@@ -22,7 +22,7 @@ from optc.passes.registry import parse_passes
 from optc.passes.standard import standard_passes
 from optc.passes.text import from_text, to_text
 from optc.passes.verify.checked import Checks, Outcome, run_checked
-from optc.passes.verify.report import row_json, step_json
+from optc.passes.verify.report import row_json, scored_json, step_json
 from optc.targets.agreement import check_artifact
 from optc.targets.artifact import Artifact, check_replaceable, load, staged
 from optc.targets.base import Target
@@ -36,7 +36,7 @@ _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 class Result:
     """What `compile` leaves: the artifact on disk and what happened on the way.
 
-    `outcome` holds the steps, the verification table, the counts and the accuracy before and after.
+    `outcome` holds the steps, the counts before and after, and the tables of accuracy and verification.
     """
 
     artifact: Artifact
@@ -66,8 +66,9 @@ def compile(
     `model`: a `Model` (left as it is), an `.onnx` file or `zoo:NAME`; `target`: a target or its text, such
     as `cuda{arch=[sm_80]}`; `pipeline`: passes or their text, None for the standard pipeline; `out`: by
     default `NAME.TARGET`; `calibration`, `evaluation`, `inputs`: `.npz` files by input name, batch first
-    (a zoo network brings its own); `shapes`: such as `image=1,3,224,224`; `verify` checks every pass and
-    the artifact; `guard` takes back passes that do not pay.
+    (a zoo network brings its own), the first two also folders of such files; `shapes`: such as
+    `image=1,3,224,224`; `verify` checks every pass and the artifact; `guard` takes back passes that do not
+    pay.
 
     Raises `InputError` (bad input), `PassError` (a pass failed), `VerifyError` (a broken contract) and
     `MissingError` (something is missing on this machine); nothing is written then.
@@ -158,6 +159,7 @@ def _build(
             pipeline=to_text(passes),
             seed=checks.seed,
             steps=[step_json(s) for s in outcome.steps],
+            scores=[scored_json(s) for s in outcome.scores],
             verification=[row_json(r) for r in outcome.rows],
         )
     return load(out)

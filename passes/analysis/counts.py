@@ -72,6 +72,21 @@ def count(model: Model) -> Counts:
     return Counts(nodes, _parameters(graph), macs.total, stored, macs.free, macs.unknown)
 
 
+def node_macs(model: Model) -> dict[str, int]:
+    """MACs of the main graph's Conv, ConvTranspose, Gemm, MatMul and their integer forms, by first output.
+
+    Free dimensions count as 1; nodes of unknown shape are left out.
+    """
+    graph = _inferred(model.to_proto(embed=False))
+    found, shapes = {}, _shapes(graph, {})
+    for node in graph.node:
+        one = _Macs()
+        one.add_node(node, shapes)
+        if one.total and not one.unknown:
+            found[node.output[0]] = one.total
+    return found
+
+
 def _inferred(proto: onnx.ModelProto) -> onnx.GraphProto:
     """The graph with inferred shapes; the data of large tensors is dropped from `proto`."""
     for tensor in storage.tensors_of(proto):
@@ -165,10 +180,12 @@ class _Macs:
         for node in graph.node:
             for body in _bodies(node):
                 self.add_graph(body, shapes)
-            if node.op_type in _WEIGHT_INPUT and node.op_type != "DequantizeLinear":
-                self._add_node(node, shapes)
+            self.add_node(node, shapes)
 
-    def _add_node(self, node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> None:
+    def add_node(self, node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> None:
+        """Add a node by itself, whatever it is."""
+        if node.op_type not in _WEIGHT_INPUT or node.op_type == "DequantizeLinear":
+            return
         try:
             dims = _mac_dims(node, shapes)
         except (KeyError, IndexError):

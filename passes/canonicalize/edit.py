@@ -122,9 +122,9 @@ class Edit:
         return gs.Constant(self.new_name(base), np.ascontiguousarray(values).reshape(values.shape))
 
     def new_name(self, base: str) -> str:
-        """`base`, or `base_1`, `base_2`, …: the first that nothing in the model is called."""
+        """`base`, or `base_1`, `base_2`, …: the first that no value or node of the model is called."""
         if self._names is None:
-            self._names = _all_names(self.model)
+            self._names = all_names(self.model.view)
         name, number = base, 0
         while name in self._names:
             number += 1
@@ -234,10 +234,12 @@ def _discard(nodes: list[gs.Node], node: gs.Node) -> None:
             return
 
 
-def _all_names(model: Model) -> set[str]:
+def all_names(graph: gs.Graph) -> set[str]:
+    """The names of all values and nodes of `graph` and of the graphs inside it."""
     names: set[str] = set()
-    for graph in all_graphs(model.view):
-        names.update(t.name for t in (*graph.inputs, *graph.outputs))
-        for node in graph.nodes:
+    for part in all_graphs(graph):
+        names.update(t.name for t in (*part.inputs, *part.outputs))
+        for node in part.nodes:
             names.update(t.name for t in (*node.inputs, *node.outputs))
+            names.add(node.name)
     return names

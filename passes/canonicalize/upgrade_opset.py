@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from optc.models.errors import InputError
 from optc.models.export import source_of
@@ -56,6 +58,9 @@ def _obstacle(model: Model) -> str | None:
     """Why the converter cannot be trusted with this model, None where it can."""
     if model.header.functions:
         return "it holds functions"
+    for tensor in model.view.tensors().values():
+        if isinstance(tensor, gs.Constant) and isinstance(tensor._values, SparseValues):
+            return f"constant '{tensor.name}' is stored sparse, which the converter does not know"
     for node in (n for graph in all_graphs(model.view) for n in graph.nodes):
         if not standard(node):
             return f"node {node.name or node.op} is of the domain {node.domain}"

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
+from onnx_graphsurgeon.ir.tensor import SparseValues
+
+from optc.passes.float_ends import free_name
 
 Array = NDArray[Any]
 
@@ -24,28 +27,48 @@ class Bias:
         self.inside = node.op != "MatMul"
 
     @property
+    def constant(self) -> gs.Constant | None:
+        """The bias where there is one, a dense constant that is the same for each row."""
+        if self._reader is None or not _given(self._reader, self._index):
+            return None
+        found = self._reader.inputs[self._index]
+        if not isinstance(found, gs.Constant) or isinstance(found._values, SparseValues):
+            return None
+        vector = found.values.size in (1, _channels(self._node))
+        return found if vector and found.values.size == max((1, *found.shape[-1:])) else None
+
+    @property
+    def known(self) -> bool:
+        """Whether the layer adds nothing but a `constant`, or nothing."""
+        given = self._reader is not None and _given(self._reader, self._index)
+        return not given or self.constant is not None
+
+    @property
     def values(self) -> Array:
-        """The bias, [channels]; zeros where there is none."""
+        """The bias, [channels], where it is `known`; zeros where there is none."""
         count = _channels(self._node)
         dtype = self._node.inputs[1].dtype
         if self._reader is None or not _given(self._reader, self._index):
             return np.zeros(count, dtype)
         return np.array(np.broadcast_to(self._reader.inputs[self._index].values.reshape(-1), (count,)))
 
-    def set(self, values: Array) -> None:
-        """Write the bias, [channels], where there is a place; a constant that others read too is copied."""
+    def set(self, values: Array, names: set[str]) -> None:
+        """Write the bias, [channels], where there is a place; a constant that others read too is copied.
+
+        `names`: those that are taken; that of a new constant is added.
+        """
         if self._reader is None:
             return
-        name = f"{self._node.outputs[0].name}_bias"
         if _given(self._reader, self._index):
             old = self._reader.inputs[self._index]
             name = old.name
             if len(old.outputs) > 1:
-                name = f"{name}_{self._node.outputs[0].name}"
+                name = free_name(f"{name}_{self._node.outputs[0].name}", names)
             self._reader.inputs[self._index] = gs.Constant(name, values.astype(old.dtype))
         else:
             while len(self._reader.inputs) <= self._index:
                 self._reader.inputs.append(gs.Variable.empty())
+            name = free_name(f"{self._node.outputs[0].name}_bias", names)
             self._reader.inputs[self._index] = gs.Constant(name, values.astype(self._node.inputs[1].dtype))
 
 

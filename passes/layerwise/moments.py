@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optc.models.errors import InputError
 from optc.passes.layerwise.linear import Linear
 
 Array = NDArray[Any]
@@ -32,7 +33,10 @@ class Moments:
 
 
 def moments(linear: Linear, inputs: Sequence[Array], wanted: Sequence[Array], seed: int = 0) -> Moments:
-    """The moments over samples of a layer's input and of what it should make of it."""
+    """The moments over samples of a layer's input and of what it should make of it.
+
+    Raises `InputError` where they are not finite.
+    """
     rng = np.random.default_rng(seed)
     gram = cross = np.zeros(())
     count = 0
@@ -40,9 +44,16 @@ def moments(linear: Linear, inputs: Sequence[Array], wanted: Sequence[Array], se
         ones = np.ones((*rows.shape[:2], 1), np.float32)
         rows = np.concatenate([rows, ones], axis=2)
         turned = rows.transpose(0, 2, 1)
-        gram = gram + (turned @ rows).astype(np.float64)
-        cross = cross + (turned @ results).astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            gram = gram + (turned @ rows).astype(np.float64)
+            cross = cross + (turned @ results).astype(np.float64)
         count += rows.shape[1]
+    if not (np.isfinite(gram).all() and np.isfinite(cross).all()):
+        name = linear.node.name or linear.node.outputs[0].name
+        raise InputError(
+            f"what '{name}' reads or makes on the calibration samples is too large to fit weights to (its "
+            "products pass float32's range); give real data, or leave the fitting out"
+        )
     return Moments(gram / count, cross / count)
 
 

@@ -13,10 +13,13 @@ DAMP = 1e-2
 """Added to the diagonal, as a share of its mean, so that what hardly varies does not run away."""
 
 
-def round_with_feedback(weights: Array, covariance: Array, scale: Array, limit: int) -> Array:
-    """Integers q, |q| <= `limit`, such that `rows @ (q * scale)` is near `rows @ weights`.
+def round_with_feedback(
+    weights: Array, covariance: Array, scale: Array, low: Array | int, high: Array | int
+) -> Array:
+    """Integers q, low <= q <= high, such that `rows @ (q * scale)` is near `rows @ weights`.
 
-    `weights`: [g, k, m]; `covariance`: of the rows, [g, k, k]; `scale`: [g, 1, m]. One weight of each column
+    `weights`: [g, k, m]; `covariance`: of the rows, [g, k, k]; `scale`, `low`, `high`: broadcast to the
+    weights. One weight of each column
     after another is rounded, and those still to come make up for its error: GPTQ (Frantar et al. 2022, arXiv
     2210.17323), by the Cholesky factor of the inverse; those that matter most are rounded first.
     """
@@ -29,11 +32,12 @@ def round_with_feedback(weights: Array, covariance: Array, scale: Array, limit: 
     system = system + np.eye(size) * damp[:, :, None]
     factor = np.linalg.cholesky(np.linalg.inv(system)).transpose(0, 2, 1)  # upper: U' U = inverse
     left = weights[at, order].astype(np.float64)
+    scale, low, high = (np.broadcast_to(v, weights.shape)[at, order] for v in (scale, low, high))
     found = np.zeros(left.shape)
     for i in range(size):
-        now = left[:, i : i + 1]
-        found[:, i : i + 1] = np.clip(np.rint(now / scale), -limit, limit)
-        error = (now - found[:, i : i + 1] * scale) / factor[:, i : i + 1, i : i + 1]
+        now = left[:, i]
+        found[:, i] = np.clip(np.rint(now / scale[:, i]), low[:, i], high[:, i])
+        error = ((now - found[:, i] * scale[:, i]) / factor[:, i, i, None])[:, None]
         left[:, i + 1 :] -= factor[:, i, i + 1 :, None] * error
     result = np.empty_like(found)
     result[at, order] = found

@@ -146,7 +146,7 @@ def _makers(names: Sequence[str], nodes: Sequence[gs.Node]) -> list[gs.Node]:
     for node in reversed(nodes):
         if any(t.name in wanted for t in node.outputs):
             found.append(node)
-            wanted.update(name for name in _reads([node]) if name)
+            wanted.update(_reads([node]))
     return found[::-1]
 
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 from onnx_graphsurgeon.ir.tensor import SparseValues
 
-from optc.models.errors import InputError
 from optc.models.export import element_type
 from optc.models.model import Model
+from optc.passes.names import chosen_names, layer_name
 
 WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1, 0), "MatMul": (1, 0)}
 """Operator, and the inputs that may be its weight: the first of them that is a constant is."""
 
-_DTYPES = {np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)}
-_SHOWN = 12
+FLOATS = {np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)}
+"""The types of weights that pruning changes."""
 
 Decline = Callable[[gs.Node, str], None]
 
@@ -36,11 +35,6 @@ class Layer:
     def index(self) -> int:
         """At which input of the node the weight stands."""
         return next(i for i, t in enumerate(self.node.inputs) if t is self.weight)
-
-
-def layer_name(node: gs.Node) -> str:
-    """The node's name, or its output's where it has none."""
-    return str(node.name or node.outputs[0].name)
 
 
 def find_layers(model: Model, decline: Decline) -> list[Layer]:
@@ -74,26 +68,15 @@ def _reason(node: gs.Node, inputs: list[gs.Tensor], weight: gs.Constant | None, 
         return "its weight is also a graph input, which a caller may override"
     if isinstance(weight._values, SparseValues):
         return "its weight is stored sparse"
-    if weight.dtype not in _DTYPES:
+    if weight.dtype not in FLOATS:
         kind = TensorProto.DataType.Name(element_type(weight.dtype))
         return f"its weight is {kind}; FLOAT16, FLOAT and DOUBLE are pruned"
+    if len(weight.shape) < 2 or 0 in weight.shape:
+        return f"its weight has the shape {list(weight.shape)}: no matrix to prune"
     other = next((n for n in weight.outputs if n.op not in WEIGHT_INPUTS), None)
     if other is not None:
         return f"its weight is also read by {layer_name(other)} ({other.op})"
     return None
-
-
-def match_patterns(who: str, names: list[str], patterns: tuple[str, ...]) -> list[str]:
-    """The `names` of layers that match one of the patterns (`fnmatch`, with case).
-
-    Raises `InputError`, naming the layers there are, for a pattern that matches nothing; `who` says whose.
-    """
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            known = ", ".join(names[:_SHOWN]) or "none"
-            raise InputError(f"{who}: no layer matches '{pattern}'; the layers are {known}{more}")
-    return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
 
 
 def choose_layers(layers: list[Layer], patterns: tuple[str, ...], skip: tuple[str, ...] = ()) -> list[Layer]:
@@ -101,6 +84,5 @@ def choose_layers(layers: list[Layer], patterns: tuple[str, ...], skip: tuple[st
 
     Raises `InputError` as `match_patterns` does.
     """
-    names = [layer.name for layer in layers]
-    chosen, skipped = (match_patterns("prune", names, p) for p in (patterns, skip))
-    return [x for x in layers if x.name not in skipped and (not patterns or x.name in chosen)]
+    names = chosen_names("prune", [layer.name for layer in layers], patterns, skip)
+    return [x for x in layers if x.name in names]

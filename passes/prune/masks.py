@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,14 @@ Mask = NDArray[np.bool_]
 def lowest_mask(scores: Array, sparsity: float) -> Mask:
     """Where the lowest `sparsity` share of `scores` (any shape) lies: a mask of the same shape.
 
-    Exactly `round(sparsity * size)` entries are set. Equal scores go by index, the lowest first; NaN last.
+    Exactly `round(sparsity * size)` entries are set, as by `lowest`.
     """
+    return lowest(scores, round(sparsity * scores.size))
+
+
+def lowest(scores: Array, count: int) -> Mask:
+    """Where the `count` lowest of `scores` lie. Equal scores go by index, the lowest first; NaN last."""
     flat = np.where(np.isnan(scores), np.inf, scores).reshape(-1)
-    count = round(sparsity * flat.size)
     mask = np.zeros(flat.size, np.bool_)
     if count:
         threshold = np.partition(flat, count - 1)[count - 1]
@@ -26,13 +29,6 @@ def lowest_mask(scores: Array, sparsity: float) -> Mask:
         ties = np.flatnonzero(flat == threshold)
         mask[ties[: count - np.count_nonzero(mask)]] = True
     return mask.reshape(scores.shape)
-
-
-def lowest_masks(scores: Sequence[Array], sparsity: float) -> list[Mask]:
-    """As `lowest_mask`, with one threshold over all arrays together; the sum of the counts is exact."""
-    together = lowest_mask(np.concatenate([s.reshape(-1) for s in scores]), sparsity)
-    ends = np.cumsum([s.size for s in scores])[:-1]
-    return [m.reshape(s.shape) for m, s in zip(np.split(together, ends), scores, strict=True)]
 
 
 def lowest_of_groups(scores: Array, kept: int, group: int) -> Mask:
@@ -55,14 +51,20 @@ def block_sums(scores: Array, rows: int, columns: int) -> Array:
 
     Blocks at the ends may be smaller; their sums are scaled up to whole blocks.
     """
-    *stack, m, c = scores.shape
+    m, c = scores.shape[-2:]
+    sums = block_totals(scores, rows, columns)
+    filled = np.minimum(rows, m - rows * np.arange(sums.shape[-2]))[:, None]
+    filled = filled * np.minimum(columns, c - columns * np.arange(sums.shape[-1]))[None, :]
+    return np.asarray(sums * (rows * columns) / filled)
+
+
+def block_totals(values: Array, rows: int, columns: int) -> Array:
+    """As `block_sums`, but sums of smaller blocks stay as they are."""
+    *stack, m, c = values.shape
     high, wide = -(-m // rows), -(-c // columns)
     padded = np.zeros((*stack, high * rows, wide * columns))
-    padded[..., :m, :c] = scores
-    sums = padded.reshape(*stack, high, rows, wide, columns).sum(axis=(-3, -1))
-    filled = np.minimum(rows, m - rows * np.arange(high))[:, None]
-    filled = filled * np.minimum(columns, c - columns * np.arange(wide))[None, :]
-    return np.asarray(sums * (rows * columns) / filled)
+    padded[..., :m, :c] = values
+    return np.asarray(padded.reshape(*stack, high, rows, wide, columns).sum(axis=(-3, -1)))
 
 
 def spread_blocks(blocks: Mask, rows: int, columns: int, shape: tuple[int, ...]) -> Mask:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +10,12 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from optc.models.errors import InputError
-from optc.passes.prune.masks import (
-    Mask,
-    block_sums,
-    lowest_mask,
-    lowest_masks,
-    lowest_of_groups,
-    spread_blocks,
-)
+from optc.passes.prune.masks import Mask, block_sums, block_totals, lowest_of_groups, spread_blocks
 
 Array = NDArray[Any]
+
+_LARGEST = 2**20
+"""Weights of a block: layers are padded to whole ones."""
 
 
 @dataclass(frozen=True)
@@ -47,38 +42,40 @@ class Pattern:
         if groups and int(groups[1]) < int(groups[2]):
             return cls(keep=int(groups[1]), of=int(groups[2]))
         blocks = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+        if blocks and int(blocks[1]) * int(blocks[2]) > _LARGEST:
+            raise InputError(f"prune: a block of pattern '{text}' has more than {_LARGEST} weights")
         if blocks:
             return cls(rows=int(blocks[1]), columns=int(blocks[2]))
         raise InputError(
             f"prune: pattern '{text}' is none; it takes single, N:M with N below M (2:4), or RxC (16x16)"
         )
 
-    def masks(self, scores: Sequence[Array], sparsity: float, together: bool) -> list[Mask]:
-        """Which weights become zero: a mask for each array of scores, [places, output channels, input
-        channels].
+    def outside(self, scores: Array) -> Mask:
+        """Of N:M: which weights go, for scores [places, output channels, channels that are summed]."""
+        return lowest_of_groups(scores, self.keep, self.of)
 
-        The lowest share `sparsity` of the blocks, in each array or over all `together`; of N:M always the
-        same.
-        """
-        if self.of:
-            return [lowest_of_groups(s, self.keep, self.of) for s in scores]
-        folded = [self._folded(s) for s in scores]
-        sums = [block_sums(s, self.rows, self.columns) for s in folded]
-        lowest = [lowest_mask(s, sparsity) for s in sums]
-        if together and sums:
-            lowest = lowest_masks(sums, sparsity)
-        found = []
-        for mask, fold, whole in zip(lowest, folded, scores, strict=True):
-            spread = spread_blocks(mask, self.rows, self.columns, fold.shape)
-            found.append(spread if fold.shape == whole.shape else _unfolded(spread, whole.shape))
-        return found
+    def sums(self, scores: Array) -> Array:
+        """The scores of the blocks, for such scores of weights; those of smaller blocks scaled up."""
+        return block_sums(self._folded(scores), self.rows, self.columns)
+
+    def totals(self, values: Array) -> Array:
+        """The sum of `values`, such ones of weights, over each block."""
+        return block_totals(self._folded(values), self.rows, self.columns)
+
+    def spread(self, blocks: Mask, shape: tuple[int, ...]) -> Mask:
+        """Blocks as weights, of `shape`."""
+        folded = self._folded_shape(shape)
+        spread = spread_blocks(blocks, self.rows, self.columns, folded)
+        return spread if folded == shape else _unfolded(spread, shape)
 
     def _folded(self, scores: Array) -> Array:
         """Where there are fewer channels than a block is wide, the places of the kernel are columns, too."""
-        places, outputs, channels = scores.shape
-        if channels >= self.columns:
-            return scores
-        return scores.transpose(1, 0, 2).reshape(1, outputs, places * channels)
+        folded = self._folded_shape(scores.shape)
+        return scores if folded == scores.shape else scores.transpose(1, 0, 2).reshape(folded)
+
+    def _folded_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        places, outputs, channels = shape
+        return shape if channels >= self.columns else (1, outputs, places * channels)
 
 
 def _unfolded(values: Array, shape: tuple[int, ...]) -> Array:

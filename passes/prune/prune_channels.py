@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Declined, Lossy
+from optc.passes.names import layer_name, match_patterns
 from optc.passes.prune.criteria import CRITERIA
-from optc.passes.prune.layers import layer_name, match_patterns
 from optc.passes.prune.repair import Repair, repair
 from optc.passes.prune.scores import Scorer
 from optc.passes.prune.structured.allocate import cheapest, uniform

@@ -75,8 +75,7 @@ def _as_coded(x: Array, code: Code | None) -> Array:
 def _range(name: str, values: list[Array]) -> tuple[float, float]:
     seen = MinMax()
     for x in values:
+        if x.size and not (math.isfinite(x.min()) and math.isfinite(x.max())):
+            raise InputError(f"the calibration samples make '{name}' NaN or infinite")
         seen.add(x)
-    low, high = seen.range()
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise InputError(f"the calibration samples make '{name}' NaN or infinite")
-    return low, high
+    return seen.range()

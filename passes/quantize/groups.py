@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import onnx_graphsurgeon as gs
 
 from optc.passes.quantize.region import Region
 
 Range = tuple[float, float]
+
+
+class Seen(NamedTuple):
+    """What calibration saw of a value: the range for its code, and the extremes, for one of 16 bits."""
+
+    range: Range
+    extremes: Range
 
 
 def sources(region: Region) -> list[gs.Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from optc.passes.canonicalize.edit import all_names
 from optc.passes.quantize.channelwise import constant_codes
 from optc.passes.quantize.layers import Layer
 from optc.passes.quantize.region import Region
@@ -24,7 +25,7 @@ class Inserter:
     def __init__(self, graph: gs.Graph, region: Region) -> None:
         self._graph = graph
         self._region = region
-        self._names = set(graph.tensors()) | {n.name for n in graph.nodes}
+        self._names = all_names(graph)
         self._first: list[gs.Node] = []
         self._before: dict[int, list[gs.Node]] = {}
         self._after: dict[int, list[gs.Node]] = {}

@@ -4,6 +4,7 @@ in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from optc.passes.layerwise.moments import Moments, least_squares, means, moments
 from optc.passes.layerwise.rounding import round_with_feedback
 from optc.passes.layerwise.walk import Walk
 from optc.passes.quantize.layers import BIAS_MAX, ROOM, Layer
+from optc.passes.quantize.region import Region
+from optc.passes.quantize.scales import Code
 from optc.passes.quantize.units import Unit
 
 Array = NDArray[Any]
@@ -41,6 +44,19 @@ class Job:
     """The float weight."""
     reach: int
     """The largest magnitude of an input's code, less its zero point."""
+
+
+def find_jobs(
+    before: Model, model: Model, region: Region, layers: Mapping[int, Layer], codes: Mapping[int, Code]
+) -> list[Job]:
+    """What there is to learn; `before` is a copy of `model`, which is float still."""
+    originals = dict(zip((id(n) for n in model.view.nodes), before.view.nodes, strict=True))
+    found = []
+    for unit in region.units:
+        if unit.weight is not None:
+            reach = codes[id(unit.operands[0])].reach
+            found.append(Job(unit, layers[id(unit)], originals[id(unit.head)], unit.weight.values, reach))
+    return found
 
 
 def learn_integers(
@@ -84,7 +100,8 @@ def _learn(job: Job, linear: Linear, found: Moments) -> None:
     mean = found.gram[:, -1:, :-1]
     if job.unit.bias is not None:  # it takes in every error of the means
         rows = rows - mean.transpose(0, 2, 1) @ mean
-    codes = round_with_feedback(fitted, rows, scale, int(np.iinfo(job.layer.weight.dtype).max))
+    limit = int(np.iinfo(job.layer.weight.dtype).max)
+    codes = round_with_feedback(fitted, rows, scale, -limit, limit)
     _store(job, linear, codes, _offset(job, linear, codes * scale, mean, found.cross[:, -1:]))
 
 

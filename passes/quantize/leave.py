@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from optc.models.model import Model
-from optc.passes.prune.layers import layer_name, match_patterns
-from optc.passes.quantize.groups import Range, sources
+from optc.passes.names import layer_name, match_patterns
+from optc.passes.prune.layers import WEIGHT_INPUTS
+from optc.passes.quantize.groups import Seen, sources
 from optc.passes.quantize.region import Region, find_region
+from optc.passes.quantize.scales import LARGEST, SMALLEST
+
+_CODES = 127
+"""Steps from zero to the largest code, of the coarsest type."""
 
 
 @dataclass(frozen=True)
@@ -29,23 +34,35 @@ def left_by_name(model: Model, layers: tuple[str, ...], skip: tuple[str, ...]) -
     """
     if not layers and not skip:
         return {}
-    names = [layer_name(u.head) for u in find_region(model, False).units if u.seed]
+    region = find_region(model, False)
+    names = [layer_name(u.head) for u in region.units if u.seed]
+    names += [layer_name(n) for n, why in region.left if n.op in WEIGHT_INPUTS and "quantized already" in why]
     chosen, skipped = (match_patterns("quantize", names, patterns) for patterns in (layers, skip))
     found = {n: "its name matches none of 'layers'" for n in names if layers and n not in chosen}
     return found | dict.fromkeys(skipped, "its name matches 'skip'")
 
 
-def unseen_units(region: Region, ranges: Mapping[str, Range]) -> dict[str, str]:
-    """The units that make or read a value of which calibration showed nothing but zeros, with the reason.
+def unseen_units(region: Region, known: Mapping[str, Seen]) -> dict[str, str]:
+    """The units that make or read a value whose range no code can say, with the reason.
 
-    A code for such a value would destroy whatever else comes along later.
+    That is a value of which calibration showed nothing but zeros (a code for it would destroy whatever else
+    comes along later), or whose range passes the bounds of scales.
     """
-    blind = {id(t): t.name for t in sources(region) if ranges[t.name] == (0.0, 0.0)}
     found: dict[str, str] = {}
+    reasons = {id(t): _unseen(t.name, *known[t.name].range) for t in sources(region)}
     for unit in region.units:
         for tensor in (*unit.operands, unit.output):
-            if id(tensor) in blind:
-                name = blind[id(tensor)]
-                reason = f"calibration showed nothing but zeros of '{name}'"
+            reason = reasons.get(id(tensor))
+            if reason:
                 found.setdefault(layer_name(unit.head), reason)
     return found
+
+
+def _unseen(name: str, low: float, high: float) -> str | None:
+    """Why there is no code for what was seen in [low, high], or None."""
+    largest = max(-low, high)
+    if (low, high) == (0.0, 0.0):
+        return f"calibration showed nothing but zeros of '{name}'"
+    if _CODES * SMALLEST <= largest <= _CODES * LARGEST:
+        return None
+    return f"calibration showed '{name}' up to {largest:.3g}, beyond the bounds of scales"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Arrays, Session
-from optc.passes.base import Context, Lossy
+from optc.passes.base import Context
 from optc.passes.calibrate import calibration_feeds
 from optc.passes.quantize.leave import Choice
 from optc.passes.quantize.sensitivity import sensitivities
-from optc.passes.verify.compare import Difference, compare
+from optc.passes.quantize.settings import Setting
+from optc.passes.verify.snr import worst_snr
+
+LEFT_FLOAT = "optc.left-float"
+"""The metadata entry with the names of the layers, a JSON list, that stay float to meet a target."""
 
 SAMPLES = 64
 """At most so many calibration samples tell the signal-to-noise ratio."""
@@ -24,7 +29,8 @@ Attempt = Callable[[Model, Context, Choice], bool]
 class Target:
     """What the quantized model has to keep, and what its worst layers stay in (`float` or `int16`).
 
-    `min_snr`: dB of the worst output on calibration samples; `max_drop`: of the accuracy; None: no matter.
+    `min_snr`: dB of the worst float output on calibration samples; `max_drop`: of the accuracy; None: no
+    matter.
     """
 
     min_snr: float | None
@@ -49,8 +55,22 @@ class _Trial:
         return kept and (target.max_drop is None or (self.drop is not None and self.drop <= target.max_drop))
 
 
+def left_before(model: Model) -> dict[str, str]:
+    """The layers that an earlier run left float to meet its target, with the reason."""
+    try:
+        names = [str(name) for name in json.loads(model.metadata().get(LEFT_FLOAT, "[]"))]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"quantize: the metadata entry '{LEFT_FLOAT}' is damaged; remove it") from error
+    return dict.fromkeys(names, "it was left float to meet a target")
+
+
 def meet_target(
-    attempt: Attempt, target: Target, setting: str, model: Model, context: Context, kept: Mapping[str, str]
+    attempt: Attempt,
+    target: Target,
+    setting: Setting,
+    model: Model,
+    context: Context,
+    kept: Mapping[str, str],
 ) -> bool:
     """Quantize `model` by `attempt` so that it meets `target`; whether anything changed.
 
@@ -79,8 +99,8 @@ def meet_target(
     return best.changed
 
 
-def _worst_first(model: Model, context: Context, setting: str, kept: Mapping[str, str]) -> list[str]:
-    found = [s for s in sensitivities(model, context, [setting]) if s.layer not in kept]
+def _worst_first(model: Model, context: Context, setting: Setting, kept: Mapping[str, str]) -> list[str]:
+    found = [s for s in sensitivities(model, context, {"own": setting}) if s.layer not in kept]
     return [s.layer for s in sorted(found, key=lambda s: s.output_db)]
 
 
@@ -96,7 +116,8 @@ class _Search:
             raise InputError("quantize: max_drop needs labelled samples: give them with --eval SAMPLES.npz")
         evaluate = context.evaluate if target.max_drop is not None else None
         self._score = evaluate(model) if evaluate else None
-        self._outputs: list[tuple[Arrays, Arrays]] = []
+        self._feeds: list[Arrays] = []
+        self._outputs: list[Arrays] = []
 
     def trial(self, wide: Sequence[str]) -> _Trial:
         """The model with the layers `wide` left in the fallback."""
@@ -116,22 +137,24 @@ class _Search:
         return Choice({**self._kept, **dict.fromkeys(wide, "it loses more than the target allows")})
 
     def _snr(self, model: Model) -> float:
-        """Signal to noise of the worst output, in dB."""
-        if not self._outputs:
-            session = Session(self._model, optimize=True)
+        """Signal to noise of the worst float output, in dB."""
+        if not self._feeds:
             feeds = calibration_feeds(self._model, self._context, SAMPLES, what="float results")
-            self._outputs = [(f, session.run(f)) for _, f in feeds]
-        session, total = Session(model, optimize=True), dict[str, Difference]()
-        for feed, wanted in self._outputs:
-            for found in compare(wanted, session.run(feed), Lossy("")):
-                total.setdefault(found.output, Difference(found.output)).add(found)
-        return min(d.snr_db for d in total.values())
+            self._feeds = [feed for _, feed in feeds]
+            self._outputs = self._run(self._model)
+        return worst_snr(self._outputs, self._run(model))
+
+    def _run(self, model: Model) -> list[Arrays]:
+        session = Session(model, optimize=True)
+        return [session.run(feed) for feed in self._feeds]
 
 
 def _take(trial: _Trial, model: Model, context: Context, target: Target) -> None:
     """Let `model` be that of the trial, with its report."""
     if trial.changed:
         model.replace(trial.model.to_proto(embed=False))
+        if trial.wide and target.fallback == "float":
+            model.set_metadata(LEFT_FLOAT, json.dumps(sorted(trial.wide)))
     context.declined.extend(trial.context.declined)
     context.facts.update(trial.context.facts, wide=list(trial.wide), fallback=target.fallback)
     context.facts.update({k: v for k, v in (("snr_db", trial.snr), ("drop", trial.drop)) if v is not None})

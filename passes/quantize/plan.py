@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from optc.models.errors import InputError
-from optc.passes.prune.layers import layer_name
+from optc.passes.names import layer_name
 from optc.passes.quantize.layers import (
     Layer,
     LayerSource,

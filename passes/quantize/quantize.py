@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Lossy
 from optc.passes.calibrate import observe
-from optc.passes.prune.layers import layer_name
-from optc.passes.quantize.groups import Range, code_ranges, sources, with_equals
+from optc.passes.names import layer_name
+from optc.passes.quantize.groups import Seen, code_ranges, sources, with_equals
 from optc.passes.quantize.insert import Inserter
-from optc.passes.quantize.layers import Layer
-from optc.passes.quantize.learn import Job, learn_integers
+from optc.passes.quantize.learn import find_jobs, learn_integers
 from optc.passes.quantize.leave import Choice, left_by_name, unseen_units
-from optc.passes.quantize.mixed import Attempt, Target, meet_target
+from optc.passes.quantize.mixed import Attempt, Target, left_before, meet_target
 from optc.passes.quantize.plan import plan_layers
 from optc.passes.quantize.region import Region, find_region
+from optc.passes.quantize.report import report
 from optc.passes.quantize.scales import Code, activation_code
+from optc.passes.quantize.settings import Setting
 from optc.passes.quantize.splits import slice_splits
 from optc.passes.quantize.statistics import (
     MinMax,
@@ -58,7 +58,7 @@ class Quantize:
 
     `layers`, `skip`: name patterns of what becomes integer, and what does not. `min_snr`, `max_drop`: the
     layers that lose most stay in `fallback`, as few as reach that signal-to-noise ratio of the outputs in dB
-    on calibration samples, or lose no more than that of the accuracy on labelled data.
+    on calibration samples (at most 64), or lose no more than that of the accuracy on labelled data.
 
     A Split of what becomes integer is written as Slices.
 
@@ -91,26 +91,28 @@ class Quantize:
             raise InputError(f"quantize: percentile {self.percentile} is not from 50 to 100")
         if self.samples is not None and self.samples < 1:
             raise InputError(f"quantize: samples {self.samples} is not at least 1")
-        if self.max_drop is not None and self.max_drop < 0:
-            raise InputError(f"quantize: max_drop {self.max_drop} is below 0")
+        if self.min_snr is not None and math.isnan(self.min_snr):
+            raise InputError("quantize: min_snr nan is no number of dB")
+        if self.max_drop is not None and not self.max_drop >= 0:
+            raise InputError(f"quantize: max_drop {self.max_drop} is not at least 0")
         if self.residual == "accumulator" and "int16" in (self.activations, self.fallback):
             raise InputError("quantize: accumulators of int16 codes need 64 bits; use residual=code")
 
     def run(self, model: Model, context: Context) -> bool:
         """Quantize `model`; True unless it has nothing (more) to quantize."""
-        kept = left_by_name(model, self.layers, self.skip)
+        kept = left_before(model) | left_by_name(model, self.layers, self.skip)
         if self.min_snr is None and self.max_drop is None:
             return self.with_ranges(model, context, {}, Choice(kept))
         target = Target(self.min_snr, self.max_drop, self.fallback)
-        setting = "int8 pow2" if self.scales == "pow2" else "int8" if self.per_channel else "int8 per tensor"
+        setting = Setting(self.activations, per_channel=self.per_channel, pow2=self.scales == "pow2")
         return meet_target(self._attempt(), target, setting, model, context, kept)
 
     def _attempt(self) -> Attempt:
         """As `with_ranges`; ranges seen once are not observed again."""
-        known: dict[str, Range] = {}
+        known: dict[str, Seen] = {}
         return lambda model, context, choice: self.with_ranges(model, context, known, choice)
 
-    def with_ranges(self, model: Model, context: Context, known: dict[str, Range], choice: Choice) -> bool:
+    def with_ranges(self, model: Model, context: Context, known: dict[str, Seen], choice: Choice) -> bool:
         """As `run`; ranges that are `known`, by name, need no calibration, and those found are added."""
         accumulators = self.residual == "accumulator"
         region = find_region(model, accumulators, choice.kept)
@@ -124,7 +126,7 @@ class Quantize:
             choice = replace(choice, kept={**choice.kept, **unseen})
             region = find_region(model, accumulators, choice.kept)
             self._observe(model, region, context, known)
-        _report(region, context)
+        report(region, context)
         if region.units:
             self._write(model, region, context, known, choice.wide)
         return split or bool(region.units)
@@ -134,15 +136,15 @@ class Quantize:
         model: Model,
         region: Region,
         context: Context,
-        ranges: Mapping[str, Range],
+        known: Mapping[str, Seen],
         wide: frozenset[str],
     ) -> None:
         """Put the integers of `region` into `model`."""
-        codes = self._codes(region, ranges, wide)
+        codes = self._codes(region, known, wide)
         layers = plan_layers(region, codes, self.per_channel, self.scales == "pow2", wide)
         refit = self.weights == "learnt" or self.bias == "corrected"
         before = model.copy() if refit else model
-        jobs = _jobs(before, model, region, layers, codes) if refit else []
+        jobs = find_jobs(before, model, region, layers, codes) if refit else []
         inserter = Inserter(model.graph, region)
         for unit in region.units:
             if id(unit) in layers:
@@ -170,21 +172,22 @@ class Quantize:
                 f"the model's integers are rounded '{old}' already; use quantize{{rounding={old}}}"
             )
 
-    def _observe(self, model: Model, region: Region, context: Context, known: dict[str, Range]) -> None:
+    def _observe(self, model: Model, region: Region, context: Context, known: dict[str, Seen]) -> None:
         """Add the ranges of the values whose codes are their own."""
         make = self._statistics()
         watched = {t.name: make() for t in sources(region) if t.name not in known}
         if watched:
             seen = observe(model, watched, context, self.samples)
-            known.update({name: found.range() for name, found in seen.items()})
+            known.update({name: Seen(found.range(), found.extremes()) for name, found in seen.items()})
 
-    def _codes(self, region: Region, ranges: Mapping[str, Range], wide: frozenset[str]) -> dict[int, Code]:
+    def _codes(self, region: Region, known: Mapping[str, Seen], wide: frozenset[str]) -> dict[int, Code]:
         """The code of each coded value, by its id()."""
-        found = {id(t): ranges[t.name] for t in sources(region)}
-        spans = code_ranges(region, found, self.activations == "uint8")
+        seen = {id(t): known[t.name] for t in sources(region)}
+        spans = code_ranges(region, {k: s.range for k, s in seen.items()}, self.activations == "uint8")
+        whole = code_ranges(region, {k: s.extremes for k, s in seen.items()}, False)
         widened = [u for u in region.units if layer_name(u.head) in wide]
         int16 = with_equals(region, {id(t) for u in widened for t in (*u.operands, u.output)})
-        return {k: self._code(*spans[k], "int16" if k in int16 else self.activations) for k in spans}
+        return {k: self._code(*whole[k], "int16") if k in int16 else self._code(*spans[k]) for k in spans}
 
     def _code(self, low: float, high: float, activations: str | None = None) -> Code:
         """The code of an activation seen in [low, high]."""
@@ -199,36 +202,3 @@ class Quantize:
             "entropy": lambda: Searched(self._code, divergence),
         }
         return makers[self.calibration]
-
-
-def _jobs(
-    before: Model, model: Model, region: Region, layers: Mapping[int, Layer], codes: Mapping[int, Code]
-) -> list[Job]:
-    """What there is to learn; `before` is a copy of `model`, which is float still."""
-    originals = dict(zip((id(n) for n in model.view.nodes), before.view.nodes, strict=True))
-    found = []
-    for unit in region.units:
-        if unit.weight is not None:
-            reach = codes[id(unit.operands[0])].reach
-            found.append(Job(unit, layers[id(unit)], originals[id(unit.head)], unit.weight.values, reach))
-    return found
-
-
-def _report(region: Region, context: Context) -> None:
-    """Tell what becomes integer, and what does not."""
-    for node, reason in region.left:
-        context.decline(node, reason)
-    context.facts.update(_facts(region))
-
-
-def _facts(region: Region) -> dict[str, Any]:
-    """Nodes of the region and nodes left float, by operator; how many values are coded."""
-
-    def count(nodes: list[gs.Node]) -> dict[str, int]:
-        return dict(sorted(Counter(str(n.op) for n in nodes).items()))
-
-    return {
-        "integer": count([n for u in region.units for n in u.nodes]),
-        "float": count([node for node, _ in region.left]),
-        "coded_values": len(region.coded),
-    }

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from optc.models.model import Model
-from optc.passes.prune.layers import layer_name
+from optc.passes.names import layer_name
 from optc.passes.quantize.operators import recognize
 from optc.passes.quantize.units import Surroundings, Unit
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Lossy
+from optc.passes.quantize.groups import Seen
 from optc.passes.quantize.leave import Choice
 from optc.passes.quantize.quantize import ROUNDING, Quantize
 from optc.passes.quantize.reference import Rounding
@@ -44,5 +45,5 @@ class Requantize:
             residual=self.residual,
             per_channel=self.per_channel,
         )
-        again.with_ranges(model, context, ranges, Choice())
+        again.with_ranges(model, context, {name: Seen(r, r) for name, r in ranges.items()}, Choice())
         return True

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Arrays, Session
-from optc.passes.base import Context, Lossy, describe
+from optc.passes.base import Context, describe
 from optc.passes.calibrate import calibration_feeds
 from optc.passes.layerwise.walk import Walk, stacked
-from optc.passes.prune.layers import layer_name, match_patterns
+from optc.passes.names import layer_name, match_patterns
 from optc.passes.quantize.alone import Alone
 from optc.passes.quantize.region import find_region
-from optc.passes.quantize.settings import SETTINGS, Setting
+from optc.passes.quantize.settings import SETTINGS as SETTINGS
+from optc.passes.quantize.settings import Setting
 from optc.passes.quantize.units import Unit
 from optc.passes.text import suggest
-from optc.passes.verify.compare import Difference, compare
+from optc.passes.verify.snr import worst_snr
 
+Array = NDArray[Any]
 Layers = Sequence[str] | Callable[[str], bool]
 
 SAMPLES = 16
 
-_BATCH = 16
+_BATCH = 8
 """At most so many samples go through a session at once."""
 
 _SAME = 1e-3
@@ -37,7 +40,7 @@ _SAME = 1e-3
 class Sensitivity:
     """How much one layer loses by itself under one setting.
 
-    `layer`: its name, as in messages and name patterns; `setting`: one of `SETTINGS`; `own_db`: the
+    `layer`: its name, as in messages and name patterns; `setting`: the name of one; `own_db`: the
     signal-to-noise ratio of the layer's own result, the layer fed what the float model feeds it; `output_db`:
     that of the model's outputs (the worst float output), everything else float. Infinite where nothing moves.
     """
@@ -57,11 +60,12 @@ def sensitive_units(model: Model) -> list[Unit]:
 def sensitivities(
     model: Model,
     context: Context,
-    settings: Sequence[str] | None = None,
+    settings: Sequence[str] | Mapping[str, Setting] | None = None,
     samples: int = SAMPLES,
     layers: Layers | None = None,
 ) -> list[Sensitivity]:
-    """Every layer of the canonical float `model` under every setting (all of `SETTINGS`, by default).
+    """Every layer of the canonical float `model` under every setting (all of `SETTINGS`, by default; some of
+    them by name, or others).
 
     The layer's inputs, coded for the range that the first `samples` calibration samples span, and its weight
     are rounded; the result goes through what comes behind the layer, and nothing else is computed anew.
@@ -83,11 +87,13 @@ def sensitivities(
     return found
 
 
-def _settings(names: Sequence[str] | None) -> dict[str, Setting]:
-    for name in names or ():
+def _settings(wanted: Sequence[str] | Mapping[str, Setting] | None) -> Mapping[str, Setting]:
+    if wanted is None or isinstance(wanted, Mapping):
+        return SETTINGS if wanted is None else wanted
+    for name in wanted:
         if name not in SETTINGS:
             raise InputError(f"sensitivity: unknown setting '{name}'{suggest(name, list(SETTINGS))}")
-    return SETTINGS if names is None else {name: SETTINGS[name] for name in names}
+    return {name: SETTINGS[name] for name in wanted}
 
 
 def _chosen(units: list[Unit], layers: Layers | None) -> list[Unit]:
@@ -105,6 +111,8 @@ def _feeds(model: Model, context: Context, samples: int) -> tuple[list[Arrays], 
     singles = [f for _, f in calibration_feeds(model, context, samples, "sensitivity", "reading samples")]
     session = Session(model, optimize=True)
     outputs = [session.run(f) for f in singles]
+    if len({tuple(v.shape for v in f.values()) for f in singles}) > 1:
+        return singles, outputs
     groups = [singles[i : i + _BATCH] for i in range(0, len(singles), _BATCH)]
     batches = [{name: stacked([f[name] for f in group]) for name in group[0]} for group in groups]
     try:
@@ -139,21 +147,6 @@ def _measured(
     for setting, made_of in settings.items():
         if made_of.touches(unit):
             values = alone.run(made_of)
-            own = _snr([{name: y} for y in result], [{name: y} for y in values])
-            output = _snr(clean, fork.run(values))
+            own = worst_snr([{name: y} for y in result], [{name: y} for y in values])
+            output = worst_snr(clean, fork.run(values))
             yield Sensitivity(layer_name(unit.head), str(unit.head.op), setting, own, output)
-
-
-def _snr(clean: list[Arrays], found: list[Arrays]) -> float:
-    """The worst signal-to-noise ratio in dB among the float outputs of `found`, over all samples."""
-    names = list(found[0])
-    floats = [n for n in names if np.asarray(clean[0][n]).dtype.kind == "f"] or names
-    return min((_difference(n, clean, found).snr_db for n in floats), default=math.inf)
-
-
-def _difference(name: str, clean: list[Arrays], found: list[Arrays]) -> Difference:
-    total = Difference(name)
-    for a, b in zip(clean, found, strict=True):
-        for difference in compare({name: a[name]}, {name: b[name]}, Lossy("")):
-            total.add(difference)
-    return total

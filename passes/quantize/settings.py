@@ -34,7 +34,7 @@ class Setting:
     block: int | None = None
 
     def touches(self, unit: Unit) -> bool:
-        """Whether the setting rounds anything of `unit`; of a product of activations, no weights."""
+        """Whether the setting rounds anything of `unit`: a product of activations has no weight."""
         return self.activations is not None or unit.weight is not None
 
     def code(self, low: float, high: float) -> Code | None:
@@ -75,6 +75,8 @@ def in_blocks(weight: Array, axis: int, block: int | None) -> Array:
     A block is `block` weights on end of those that make one channel of `axis`, or all of them.
     """
     moved = np.moveaxis(weight, axis, 0)
+    if not moved.size:
+        return np.zeros(weight.shape, np.float32)
     rows = moved.reshape(moved.shape[0], -1)
     size = min(block or rows.shape[1], rows.shape[1])
     blocks = np.pad(rows, ((0, 0), (0, -rows.shape[1] % size))).reshape(rows.shape[0], -1, size)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from optc.models.model import Model
+from optc.passes.canonicalize.edit import all_names
 from optc.passes.quantize.region import Region
 
 
@@ -21,7 +22,7 @@ def slice_splits(model: Model, region: Region) -> bool:
     if not splits:
         return False
     graph = model.graph
-    names = {*graph.tensors(), *(n.name for n in graph.nodes)}
+    names = all_names(graph)
     slices = {id(node): _slices(node, sizes, names) for node, sizes in splits}
     graph.nodes = [new for node in graph.nodes for new in slices.get(id(node), [node])]
     for node, _ in splits:

@@ -32,6 +32,10 @@ class Statistics(Protocol):
         """The range; (0, 0) where nothing was seen."""
         ...
 
+    def extremes(self) -> tuple[float, float]:
+        """The smallest and the largest value seen; (0, 0) where nothing was."""
+        ...
+
 
 class MinMax:
     """The smallest and the largest value seen."""
@@ -48,6 +52,10 @@ class MinMax:
     def range(self) -> tuple[float, float]:
         """From the smallest to the largest."""
         return (self.low, self.high) if self.low <= self.high else (0.0, 0.0)
+
+    def extremes(self) -> tuple[float, float]:
+        """The same."""
+        return self.range()
 
 
 class Histogram:
@@ -118,6 +126,10 @@ class Percentile:
         """Of the histogram."""
         return self.histogram.percentile_range(self.percentile)
 
+    def extremes(self) -> tuple[float, float]:
+        """Of the histogram."""
+        return self.histogram.seen.range()
+
 
 class Searched:
     """The range, among shrunken ones, whose code has the least `loss` on the histogram of the values seen.
@@ -149,6 +161,10 @@ class Searched:
         low, high = best([(low * share, high * share) for share in _SHARES])
         low, high = best([(low * share, high) for share in _SHARES])
         return best([(low, high * share) for share in _SHARES])
+
+    def extremes(self) -> tuple[float, float]:
+        """Of the histogram."""
+        return self.histogram.seen.range()
 
 
 def squared_error(values: Array, counts: Array, code: Code) -> float:

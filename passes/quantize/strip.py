@@ -6,6 +6,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from optc.models.model import Model
+from optc.passes.canonicalize.edit import all_names
+from optc.passes.float_ends import free_name
 from optc.passes.quantize.groups import Range
 from optc.passes.quantize.integer.facts import Facts, is_quantizer
 from optc.passes.quantize.integer.weights import stored_codes
@@ -26,12 +28,12 @@ def strip(model: Model) -> dict[str, Range]:
     pairs = [(n, code) for n in facts.nodes if (code := _code(n, facts)) is not None]
     if not pairs:
         return {}
-    graph = model.graph
+    graph, names = model.graph, all_names(model.view)
     for node in weights:
         _fold(node, facts)
     ranges: dict[str, Range] = {}
     for node, code in pairs:
-        value = _bypassed(graph, node, code)
+        value = _bypassed(graph, node, code, names)
         low, high = _range(code)
         known = ranges.get(value.name, (low, high))
         ranges[value.name] = min(known[0], low), max(known[1], high)
@@ -83,21 +85,20 @@ def _let_read(readers: list[gs.Node], old: gs.Tensor, new: gs.Tensor) -> None:
         reader.inputs = [new if t is old else t for t in reader.inputs]
 
 
-def _bypassed(graph: gs.Graph, node: gs.Node, code: Code) -> gs.Tensor:
+def _bypassed(graph: gs.Graph, node: gs.Node, code: Code, names: set[str]) -> gs.Tensor:
     """Let all that reads the DQs of a Q read its input, within the range of `code`; what they read."""
-    value = _within(graph, node, code)
+    value = _within(graph, node, code, names)
     for reader in list(node.outputs[0].outputs):
         output = reader.outputs[0]
         _let_read(list(output.outputs), output, value)
         if any(t is output for t in graph.outputs):
             reader.outputs.clear()
-            graph.nodes.append(
-                gs.Node("Identity", f"{output.name}_Identity", inputs=[value], outputs=[output])
-            )
+            name = free_name(f"{output.name}_Identity", names)
+            graph.nodes.append(gs.Node("Identity", name, inputs=[value], outputs=[output]))
     return value
 
 
-def _within(graph: gs.Graph, node: gs.Node, code: Code) -> gs.Tensor:
+def _within(graph: gs.Graph, node: gs.Node, code: Code, names: set[str]) -> gs.Tensor:
     """The input of a Q, cut to the range of `code` where that stands for a Relu or Clip."""
     source = node.inputs[0]
     maker = source.inputs[0] if source.inputs else None
@@ -106,13 +107,14 @@ def _within(graph: gs.Graph, node: gs.Node, code: Code) -> gs.Tensor:
         return source
     relu = maker.op == "Relu"
     bounds = [
-        gs.Constant(f"{node.outputs[0].name}_{end}", np.asarray(value, np.float32))
+        gs.Constant(free_name(f"{node.outputs[0].name}_{end}", names), np.asarray(value, np.float32))
         for end, value in (("low", low), ("high", high))
     ]
     if relu:
         if len(source.outputs) == 1 and not any(t is source for t in graph.outputs):
             maker.op, maker.inputs = "Clip", [maker.inputs[0], *bounds]
         return source
-    cut = gs.Variable(f"{node.outputs[0].name}_cut", np.dtype(np.float32), source.shape)
-    graph.nodes.append(gs.Node("Clip", f"{cut.name}_Clip", inputs=[source, *bounds], outputs=[cut]))
+    cut = gs.Variable(free_name(f"{node.outputs[0].name}_cut", names), np.dtype(np.float32), source.shape)
+    name = free_name(f"{cut.name}_Clip", names)
+    graph.nodes.append(gs.Node("Clip", name, inputs=[source, *bounds], outputs=[cut]))
     return cut

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from optc.models.model import Model
 
@@ -67,10 +68,10 @@ class Surroundings:
         return readers[0]
 
     def fixed(self, tensor: gs.Tensor) -> bool:
-        """Whether `tensor` is a float32 constant that no caller can override."""
+        """Whether `tensor` is a dense float32 constant that no caller can override."""
         if not isinstance(tensor, gs.Constant) or tensor.name in self.overridable:
             return False
-        return bool(tensor.dtype == np.float32)
+        return bool(tensor.dtype == np.float32) and not isinstance(tensor._values, SparseValues)
 
     def clamps(self, node: gs.Node) -> bool:
         """Whether `node` is a Relu, or a Clip between constants."""
@@ -84,4 +85,6 @@ class Surroundings:
             return "its weight is computed at run time (run canonicalize first if it is a constant)"
         if tensor.name in self.overridable:
             return "its weight is also a graph input, which a caller may override"
+        if isinstance(tensor._values, SparseValues):
+            return "its weight is stored sparse"
         return None if tensor.dtype == np.float32 else "its weight is not float32"

@@ -12,6 +12,7 @@ from optc.passes.analysis.counts import Counts, count
 from optc.passes.base import Context, NoProgress, Pass, Progress, Score
 from optc.passes.cost import Cost
 from optc.passes.pipeline import Pipeline, Step, Watcher
+from optc.passes.verify.accuracy import AccuracyWatcher, Scored
 from optc.passes.verify.evaluate import Evaluator
 from optc.passes.verify.feeds import Feeds, check_samples
 from optc.passes.verify.guard import GuardWatcher
@@ -42,15 +43,28 @@ class Checks:
 
 @dataclass
 class Outcome:
-    """What a pipeline did: `rows` is the verification table, empty without `verify`."""
+    """What a pipeline did.
+
+    `rows`: the verification table, empty without `verify`; `scores`: the table of accuracy, empty without
+    labelled samples.
+    """
 
     steps: list[Step]
     rows: list[Row]
     before: Counts
     after: Counts
-    score_before: Score | None
-    score_after: Score | None
+    scores: list[Scored]
     feeds: Feeds
+
+    @property
+    def score_before(self) -> Score | None:
+        """The accuracy of the input, or None."""
+        return self.scores[0].score if self.scores else None
+
+    @property
+    def score_after(self) -> Score | None:
+        """The accuracy of the output, or None."""
+        return self.scores[-1].score if self.scores else None
 
 
 def run_checked(passes: Sequence[Pass], model: Model, checks: Checks) -> Outcome:
@@ -64,15 +78,17 @@ def run_checked(passes: Sequence[Pass], model: Model, checks: Checks) -> Outcome
     evaluate = _evaluator(model, checks)
     feeds = Feeds(checks.inputs, checks.evaluation, checks.calibration, checks.seed)
     verifier = VerifyWatcher(feeds, evaluate) if checks.verify else None
-    before, score = count(model), evaluate(model) if evaluate else None
+    before = count(model)
+    accuracy = AccuracyWatcher(evaluate, model) if evaluate else None
     watchers: list[Watcher] = list(checks.watchers)
     if checks.guard and checks.cost:
         watchers.append(GuardWatcher(checks.cost))  # first, so that what it takes back is not verified
-    if verifier:
-        watchers.append(verifier)
+    watchers += [w for w in (verifier, accuracy) if w]
     steps = Pipeline(tuple(passes)).run(model, _context(checks, evaluate), watchers)
-    rows = verifier.rows if verifier else []
-    return Outcome(steps, rows, before, count(model), score, evaluate(model) if evaluate else None, feeds)
+    if accuracy:
+        accuracy.finish(model)
+    rows, scores = verifier.rows if verifier else [], accuracy.rows if accuracy else []
+    return Outcome(steps, rows, before, count(model), scores, feeds)
 
 
 def _evaluator(model: Model, checks: Checks) -> Evaluator | None:

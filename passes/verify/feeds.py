@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optc.models.data import Batch, Member, Samples
+from optc.models.data import LABEL, Batch, Member, Samples
 from optc.models.errors import InputError
 from optc.models.model import Model
-from optc.models.session import Arrays, Session, check_feeds
+from optc.models.session import Arrays, Session, check_feeds, check_files
+from optc.passes.float_ends import as_given, encoded, with_float_ends
 from optc.passes.verify.inputs import generate_runnable, input_tensors
 
 SAMPLES = 8
@@ -31,9 +32,10 @@ def sample_feeds(
     """Batches of `samples` that fit `model`, each with the number of its samples.
 
     A fixed batch dimension is filled by repeating the last sample; `extra` names arrays that come along.
-    Raises `InputError` where the samples do not fit the model's inputs.
+    Raises `InputError` where the samples do not fit the model's inputs; float32 fits codes of it.
     """
-    names = check_feeds(model, samples.members, str(samples.path))
+    model = as_given(model, samples.members)
+    names = check_files(model, samples)
     fixed = fixed_batch(model)
     for batch in samples.batches([*names, *extra], fixed or size, limit):
         count = len(next(iter(batch.values())))
@@ -47,17 +49,20 @@ def _fill(array: NDArray[Any], size: int | None) -> NDArray[Any]:
 
 
 def check_samples(model: Model, samples: Samples, what: str) -> None:
-    """`InputError` where `samples` lack an input, have a wrong shape or dtype, or hold NaN or infinity."""
-    names = check_feeds(model, samples.members, f"{what} {samples.path}")
+    """`InputError` where `samples` do not fit the inputs, or they or the labels hold NaN or infinity."""
+    names = check_files(as_given(model, samples.members), samples, what)
+    names += [LABEL] if LABEL in samples.members else []
     floats = [n for n in names if np.issubdtype(samples.members[n].dtype, np.floating)]
-    for index, batch in enumerate(samples.batches(floats, 64)):
+    first = 0
+    for batch in samples.batches(floats, 64) if floats else ():
         for name, array in batch.items():
             bad = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
             if bad.size:
+                path, which = samples.place(first + int(bad[0]))
                 raise InputError(
-                    f"{what} {samples.path}: array '{name}' holds NaN or infinity "
-                    f"in sample {index * 64 + int(bad[0])}; clean the data"
+                    f"{what} {path}: array '{name}' holds NaN or infinity in {which}; clean the data"
                 )
+        first += len(batch[floats[0]])
 
 
 class Feeds:
@@ -90,16 +95,20 @@ class Feeds:
     def fit(self, model: Model, session: Session) -> None:
         """Make `arrays` for `model`; `session` tells sizes of free dimensions that run.
 
-        Raises `InputError` where given data does not fit, or no inputs can be made.
+        What is float32 is coded where the model takes codes. Raises `InputError` where given data does not
+        fit, or no inputs can be made.
         """
         if self._given is not None:
             members = {k: Member(v.dtype, v.shape) for k, v in self._given.items()}
-            names = check_feeds(model, members, "the given inputs")
-            self.arrays = [{n: self._given[n] for n in names}]
+            names = check_feeds(as_given(model, members), members, "the given inputs")
+            arrays = [{n: self._given[n] for n in names}]
         elif self._samples is not None:
-            self.arrays = [b for b, _ in sample_feeds(model, self._samples, SAMPLES, SAMPLES)]
+            arrays = [b for b, _ in sample_feeds(model, self._samples, SAMPLES, SAMPLES)]
         else:
-            self.arrays = [generate_runnable(model, session, self._seed, self._calibration)]
+            floats = with_float_ends(model)
+            session = session if floats is model else Session(floats)
+            arrays = [generate_runnable(floats, session, self._seed, self._calibration)]
+        self.arrays = [encoded(model, feeds) for feeds in arrays]
         self._key = _input_types(model)
 
     def run(self, session: Session) -> list[Arrays]:

@@ -17,7 +17,8 @@ GAIN = 0.95
 SLACK = 1.1
 """An exact pass goes back only where it takes more than this share of the time, in every round."""
 
-_ROUNDS = 5
+_ROUNDS = (5, 15)
+"""Rounds of measuring, and how many there may be for a lossy pass where they do not agree."""
 
 
 class GuardWatcher(Watcher):
@@ -25,7 +26,8 @@ class GuardWatcher(Watcher):
 
     A lossy pass has to be faster, since it gives something up. An exact pass gives nothing up and prepares
     later ones: it goes back only where it is clearly slower. A pass that changes input shapes changes the
-    work itself and is not judged. Measurements alternate between before and after over several rounds.
+    work itself and is not judged. Measurements alternate between before and after over several rounds, over
+    more of them where they do not agree.
     """
 
     needs_before = True
@@ -38,10 +40,9 @@ class GuardWatcher(Watcher):
         """Put `after` back to `before` and note why in `step`, where the change does not pay."""
         if not step.changed or _signature(before.model) != _signature(after):
             return
-        pairs = self._measure(before.model, after)
+        pairs = self._measure(before.model, after, _ROUNDS[isinstance(p.contract, Lossy)])
         old, new = (min(costs, key=_key) for costs in zip(*pairs, strict=True))
-        ratios = [b.ratio(a) for a, b in (*pairs, (old, new))]
-        known = [r for r in ratios if r is not None]
+        known = _ratios([*pairs, (old, new)])
         if not known or _pays(p.contract, known, new.measured):
             return
         after.replace(before.proto)
@@ -49,12 +50,29 @@ class GuardWatcher(Watcher):
         why = "not faster beyond noise" if isinstance(p.contract, Lossy) and new.measured else "not faster"
         step.rolled_back = f"{why}: {_text(new)} after, {_text(old)} before ({new.source})"
 
-    def _measure(self, before: Model, after: Model) -> list[tuple[Cost, Cost]]:
-        """Costs before and after: several rounds where they are measured, one where they are estimated."""
+    def _measure(self, before: Model, after: Model, most: int) -> list[tuple[Cost, Cost]]:
+        """Costs before and after: several rounds where they are measured, one where they are estimated.
+
+        `most`: how many rounds there may be. What is measured first changes from round to round, so that a
+        machine that slows down favours none.
+        """
         pairs = [(self._cost(before), self._cost(after))]
-        while pairs[0][0].measured and len(pairs) < _ROUNDS:
-            pairs.append((self._cost(before), self._cost(after)))
+        while pairs[0][0].measured and (len(pairs) < _ROUNDS[0] or len(pairs) < most and _disagree(pairs)):
+            if len(pairs) % 2:
+                new, old = self._cost(after), self._cost(before)
+            else:
+                old, new = self._cost(before), self._cost(after)
+            pairs.append((old, new))
         return pairs
+
+
+def _disagree(pairs: list[tuple[Cost, Cost]]) -> bool:
+    """Whether there is a gain in some rounds and none in others."""
+    return len({ratio <= GAIN for ratio in _ratios(pairs)}) > 1
+
+
+def _ratios(pairs: list[tuple[Cost, Cost]]) -> list[float]:
+    return [r for r in (new.ratio(old) for old, new in pairs) if r is not None]
 
 
 def _pays(contract: Contract, ratios: list[float], measured: bool) -> bool:

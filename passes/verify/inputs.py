@@ -45,7 +45,7 @@ def value_ranges(model: Model, samples: Samples) -> Ranges:
     names = [t.name for t in input_tensors(model) if t.name in samples.members]
     ranges: dict[str, tuple[float, float]] = {}
     for batch in samples.batches(names, 64, _RANGE_SAMPLES):
-        for name, array in batch.items():
+        for name, array in ((n, a) for n, a in batch.items() if a.size):
             low, high = ranges.get(name, (np.inf, -np.inf))
             ranges[name] = (min(low, float(array.min())), max(high, float(array.max())))
     return ranges

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ Values = NDArray[np.float64]
 
 _Z = 1.959964
 """Two-sided 95% quantile of the normal distribution."""
+
+_DRAWS = 200
+"""Bootstrap draws; each is of as many samples as there are, the same ones for every model."""
 
 
 def decisions(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -43,6 +46,8 @@ def _scores(output: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
 
 def _hits(output: NDArray[Any], labels: NDArray[Any], top: int) -> Values:
     _check_classes(labels)
+    if not (np.issubdtype(output.dtype, np.integer) and output.size == labels.size):
+        _check_known(labels, _scores(output, labels).shape[-1])
     if top == 1:
         hit = decisions(output, labels) == labels
     else:
@@ -54,6 +59,14 @@ def _hits(output: NDArray[Any], labels: NDArray[Any], top: int) -> Values:
 def _check_classes(labels: NDArray[Any]) -> None:
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"labels are {labels.dtype}; this metric needs class numbers (integers)")
+
+
+def _check_known(labels: NDArray[Any], classes: int) -> None:
+    unknown = labels[(labels < 0) | (labels >= classes)]
+    if unknown.size:
+        raise InputError(
+            f"label {unknown.flat[0]} is no class: the model's first output has {classes}, from 0 on"
+        )
 
 
 def _pairs(output: NDArray[Any], labels: NDArray[Any]) -> tuple[Values, Values]:
@@ -121,13 +134,17 @@ class Change:
 
 
 def change(before: Score, after: Score) -> Change | None:
-    """The paired difference `after - before`; None where the scores hold no values of the same samples.
+    """The paired difference `after - before`; None where the scores are not of the same samples.
 
     The interval is the normal one of the mean difference. The p-value is McNemar's exact one for hits, else
-    that of the normal approximation.
+    that of the normal approximation. Without values of each sample both are from bootstrap draws.
     """
+    if before.samples != after.samples or before.metric != after.metric:
+        return None
+    if before.draws is not None and after.draws is not None:
+        return _drawn(after.value - before.value, after.draws - before.draws)
     a, b = before.values, after.values
-    if a is None or b is None or a.shape != b.shape or before.metric != after.metric:
+    if a is None or b is None:
         return None
     difference = b - a
     mean, spread = float(difference.mean()), float(difference.std(ddof=1 if a.size > 1 else 0))
@@ -137,6 +154,17 @@ def change(before: Score, after: Score) -> Change | None:
     else:
         p = math.erfc(abs(mean) * math.sqrt(a.size / 2) / spread) if spread else float(mean == 0)
     return Change(mean, mean - half, mean + half, p)
+
+
+def _drawn(mean: float, differences: Values) -> Change:
+    """The percentile interval of the differences, draw by draw, and twice the share on zero's lesser side.
+
+    (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 13 and 15.)
+    """
+    low, high = np.percentile(differences, [2.5, 97.5])
+    lesser = min(int(np.sum(differences <= 0)), int(np.sum(differences >= 0)))
+    p = min(1.0, 2 * (lesser + 1) / (differences.size + 1))
+    return Change(mean, float(low), float(high), p)
 
 
 def paired_test(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
@@ -151,23 +179,27 @@ def paired_test(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
     return float(min(1.0, 2 * tail / 2**count))
 
 
-def f1_score(chosen: NDArray[np.int64], labels: NDArray[Any]) -> Score:
-    """F1 averaged over the classes that occur (macro), with a percentile bootstrap interval (200 draws)."""
-    _check_classes(labels)
-    classes = np.unique(np.concatenate([chosen.ravel(), labels.ravel()]))
+def f1_score(chosen: Sequence[NDArray[Any]], labels: Sequence[NDArray[Any]]) -> Score:
+    """F1 averaged over the classes that occur (macro), with a percentile bootstrap interval.
+
+    `chosen`, `labels`: classes of each sample, of any shape.
+    """
     rows = len(labels)
-    chosen, labels = chosen.reshape(rows, -1), labels.reshape(rows, -1)
-    rng = np.random.default_rng(0)
-    draws = [_macro_f1(chosen[i], labels[i], classes) for i in rng.integers(0, rows, (200, rows))]
+    flat, truth = (np.concatenate([np.ravel(a) for a in arrays]) for arrays in (chosen, labels))
+    _check_classes(truth)
+    sample = np.repeat(np.arange(rows), [np.size(a) for a in labels])
+    classes, numbers = np.unique(np.concatenate([flat, truth]), return_inverse=True)
+    places = numbers.reshape(2, -1)
+    drawn = np.random.default_rng(0).integers(0, rows, (_DRAWS, rows))
+    draws = np.array([_macro_f1(places, np.bincount(i, minlength=rows)[sample], classes.size) for i in drawn])
     low, high = np.percentile(draws, [2.5, 97.5])
-    return Score("f1", _macro_f1(chosen, labels, classes), float(low), float(high), rows)
+    value = _macro_f1(places, np.ones(sample.size), classes.size)
+    return Score("f1", value, float(low), float(high), rows, draws=draws)
 
 
-def _macro_f1(chosen: NDArray[np.int64], labels: NDArray[Any], classes: NDArray[np.int64]) -> float:
-    scores = []
-    for c in classes:
-        hits = int(np.sum((chosen == c) & (labels == c)))
-        total = int(np.sum(chosen == c) + np.sum(labels == c))
-        if total:
-            scores.append(2 * hits / total)
-    return float(np.mean(scores))
+def _macro_f1(places: NDArray[np.intp], weights: NDArray[Any], classes: int) -> float:
+    """Of the chosen classes and the right ones, `places` [2, n], each counted `weights` [n] times."""
+    hit = places[0] == places[1]
+    hits = np.bincount(places[0, hit], weights[hit], classes)
+    total = np.bincount(places[0], weights, classes) + np.bincount(places[1], weights, classes)
+    return float(np.mean(2 * hits[total > 0] / total[total > 0]))

@@ -8,7 +8,8 @@ from typing import Any
 
 from optc.passes.base import Score
 from optc.passes.pipeline import Step
-from optc.passes.verify.metrics import change
+from optc.passes.verify.accuracy import Scored
+from optc.passes.verify.metrics import Change
 from optc.passes.verify.watcher import Row
 
 
@@ -42,18 +43,26 @@ def row_json(row: Row) -> dict[str, Any]:
     }
 
 
+def scored_json(row: Scored) -> dict[str, Any]:
+    """One line of the table of accuracy."""
+    return {
+        "pass": row.name,
+        "score": score_json(row.score),
+        "since_last": change_json(row.since_last),
+        "since_input": change_json(row.since_input),
+    }
+
+
 def score_json(score: Score | None) -> dict[str, Any] | None:
-    """A score with its interval, or None; without the values of each sample."""
+    """A score with its interval, or None; without what paired comparisons need."""
     if score is None:
         return None
-    found: dict[str, Any] = json_value(dataclasses.asdict(dataclasses.replace(score, values=None)))
-    del found["values"]
-    return found
+    names = ("metric", "value", "low", "high", "samples")
+    return {name: json_value(getattr(score, name)) for name in names}
 
 
-def change_json(before: Score | None, after: Score | None) -> dict[str, Any] | None:
+def change_json(found: Change | None) -> dict[str, Any] | None:
     """The paired difference of two scores, or None."""
-    found = change(before, after) if before and after else None
     return None if found is None else json_value(dataclasses.asdict(found))
 
 

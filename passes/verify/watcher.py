@@ -12,6 +12,7 @@ from optc.models.model import Model
 from optc.models.session import Arrays, Session
 from optc.passes.analysis.counts import Counts, count
 from optc.passes.base import Contract, Exact, Lossy, Pass, Score
+from optc.passes.float_ends import with_float_ends
 from optc.passes.pipeline import Snapshot, Step, Watcher
 from optc.passes.verify.compare import Difference, compare
 from optc.passes.verify.feeds import Feeds
@@ -113,6 +114,7 @@ class VerifyWatcher(Watcher):
         self, before: Model, after: Model, contract: Contract
     ) -> tuple[list[Difference], str, str | None]:
         """The outputs' differences, else why nothing was compared, and how the contract is broken."""
+        before, after = with_float_ends(before), with_float_ends(after)
         old_names, new_names = (sorted(t.name for t in input_tensors(m)) for m in (before, after))
         if old_names != new_names:
             return [], "", f"the inputs were {', '.join(old_names)}, now {', '.join(new_names)}"

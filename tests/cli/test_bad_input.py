@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,9 @@ SAMPLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "wrong dtype": (lambda p: npz(p, x=GOOD.astype(np.float64)), "'x' is float64, the input takes float32"),
     "NaN": (lambda p: npz(p, x=NAN), "array 'x' holds NaN or infinity in sample 3"),
     "infinity": (lambda p: npz(p, x=GOOD * np.inf), "array 'x' holds NaN or infinity in sample 0"),
+    "NaN as label": (lambda p: npz(p, x=GOOD, label=NAN), "'label' holds NaN or infinity in sample 3"),
+    "extra": (lambda p: npz(p, x=GOOD, z=GOOD), "array 'z' is no input of the model (it takes x); drop it"),
+    "twice": (lambda p: twice(p), "holds the array 'x' twice"),
     "unequal": (lambda p: npz(p, x=GOOD, z=GOOD[:2]), "arrays need the same number of samples first"),
     "none": (lambda p: npz(p, x=GOOD[:0]), "at least one"),
     "no arrays": (lambda p: npz(p), "at least one"),
@@ -199,6 +204,13 @@ SAMPLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda p: p.write_bytes(npz(p, x=GOOD).read_bytes()[:-40]), "not an .npz file"),
     "an npy": (lambda p: p.write_bytes(npy()), "not an .npz file"),
 }
+
+
+def twice(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):
+            archive.writestr("x.npy", npy())
 
 
 def npy() -> bytes:
@@ -214,13 +226,49 @@ def npy() -> bytes:
 def test_samples(optc: Optc, tmp_path: Path, linear_file: Path, kind: str, option: str) -> None:
     make, text = SAMPLES[kind]
     make(tmp_path / "s.npz")
-    if option == "--eval" and "same number" not in text and kind in ("missing input", "NaN", "infinity"):
+    if (
+        option == "--eval"
+        and "same number" not in text
+        and kind in ("missing input", "NaN", "infinity", "extra")
+    ):
         with np.load(tmp_path / "s.npz") as found:
             npz(tmp_path / "s.npz", **found, label=np.zeros(8, int))
     before = tree(tmp_path)
     refused(optc("compile", linear_file, "-t", "fake", "-p", "quantize", option, "s.npz"), "s.npz", text)
     refused(optc("opt", linear_file, "-p", "quantize", option, "s.npz", "-o", "o.onnx"), "s.npz", text)
     assert tree(tmp_path) == before
+
+
+def test_a_constant_input(optc: Optc, tmp_path: Path, linear_file: Path) -> None:
+    npz(tmp_path / "s.npz", x=GOOD, label=np.zeros(8, int))
+    before = tree(tmp_path)
+    text = "s.npz: array 'x' is 1 everywhere in all samples used; no range can be calibrated from it"
+    for pipeline in ("quantize", "canonicalize,quantize{weights=learnt}", "prune{repair=weights}"):
+        run = (linear_file, "-p", pipeline, "--calib", "s.npz")
+        refused(optc("opt", *run, "-o", "o.onnx"), "failed (", text)
+        refused(optc("compile", *run, "-t", "fake", "-o", "a"), text)
+    assert tree(tmp_path) == before
+    assert optc("opt", linear_file, "-p", "prune", "--eval", "s.npz", "-o", "o.onnx").exit_code == 0
+
+
+def test_folders_of_samples(optc: Optc, tmp_path: Path, linear_file: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    run = ("opt", linear_file, "-p", "quantize", "--calib", "data", "-o", "o.onnx")
+    refused(optc(*run), "data: a folder without .npz files")
+    npz(folder / "a.npz", x=GOOD)
+    for arrays, text in (
+        ({"x": GOOD[:, :3]}, "data/b.npz: array 'x' has shape [8, 3], the input takes [N, 4]"),
+        ({"x": NAN}, "data/b.npz: array 'x' holds NaN or infinity in sample 3"),
+        ({"x": GOOD[:0]}, "data/b.npz: arrays need the same number of samples first, at least one"),
+        ({"x": GOOD, "z": GOOD}, "data/b.npz: has the arrays x, z, a.npz has x"),
+        ({"x": GOOD.astype(int)}, "data/b.npz: array 'x' is int64 [8, 4], in a.npz float32"),
+    ):
+        npz(folder / "b.npz", **arrays)
+        refused(optc(*run), text)
+        assert "o.onnx" not in tree(tmp_path)
+    npz(folder / "b.npz", x=2 * GOOD)
+    assert optc(*run).exit_code == 0
 
 
 def test_no_samples_at_all(optc: Optc, linear_file: Path) -> None:
@@ -359,6 +407,16 @@ def test_a_disk_that_fills_up_at_the_last_file(
     monkeypatch.setattr(Path, "write_text", full)
     refused(optc("compile", linear_file, "-t", "fake", "-o", "a"), "a: cannot be written (No space left")
     assert tree(tmp_path) == {"linear.onnx"}
+
+
+@pytest.mark.parametrize("option", ["--calib", "--eval", "-i"])
+def test_the_data_is_not_overwritten(optc: Optc, tmp_path: Path, linear_file: Path, option: str) -> None:
+    (tmp_path / "s.npz").write_bytes(b"data")
+    os.link(tmp_path / "s.npz", tmp_path / "o.onnx")
+    refused(
+        optc("opt", linear_file, option, "s.npz", "-o", "o.onnx"), "o.onnx", f"holds the data of {option}"
+    )
+    assert (tmp_path / "s.npz").read_bytes() == b"data"
 
 
 def test_a_failed_overwrite_keeps_the_old_artifact(optc: Optc, tmp_path: Path, linear_file: Path) -> None:

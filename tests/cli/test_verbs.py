@@ -15,6 +15,7 @@ from click.testing import Result
 
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Exact, Lossy
+from optc.passes.cost import Cost
 from optc.passes.registry import PASSES, pass_class
 
 pytestmark = pytest.mark.usefixtures("fake_target", "shrink")
@@ -150,9 +151,44 @@ def test_opt(optc: Optc, linear_file: Path) -> None:
     assert np.allclose(after, before * np.float32(0.99))
 
 
+@pytest.mark.parametrize("share, kept", [(0.5, True), (2.0, False)])
+def test_opt_takes_back_what_is_not_faster(
+    optc: Optc, linear_file: Path, monkeypatch: pytest.MonkeyPatch, share: float, kept: bool
+) -> None:
+    weights = Model.load(linear_file).view.nodes[0].inputs[1].values
+
+    def cost(model: Model) -> Cost:
+        changed = not np.array_equal(model.view.nodes[0].inputs[1].values, weights)
+        return Cost("measured: test", seconds=1e-3 * (share if changed else 1))
+
+    monkeypatch.setattr("optc.passes.verify.measure.measure", cost)
+    result = optc("opt", linear_file, "-p", "shrink", "--guard", "-o", "out.onnx")
+    text = "shrink: rolled back, not faster beyond noise: 2 ms after, 1 ms before (measured: test)"
+    assert result.exit_code == 0 and (text in result.stdout) is not kept
+    written = Model.load("out.onnx").view.nodes[0].inputs[1].values
+    assert np.array_equal(written, weights) is not kept
+
+
 def test_opt_with_calibration_of_its_own_and_accuracy(optc: Optc, linear_file: Path, inputs: Path) -> None:
     result = optc("opt", linear_file, "-p", "shrink", "-o", "o.onnx", "--calib", inputs, "--eval", inputs)
-    assert result.exit_code == 0 and "top1 (2 samples)" in result.stdout
+    assert result.exit_code == 0 and "accuracy on 2 samples" in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines() if "[" in line]
+    assert [line[:2] for line in lines] == [["(input)", "0.0000"], ["shrink", "0.0000"]]
+    assert lines[1][4:] == ["+0.0000", "[+0.0000,", "+0.0000]", "1"]
+
+
+def test_accuracy_stands_in_the_manifest_and_is_the_same_again(
+    optc: Optc, linear_file: Path, inputs: Path
+) -> None:
+    call = ("compile", linear_file, "-t", "fake", "-p", "shrink,shrink{factor=0.5}", "--eval", inputs)
+    found = json.loads(optc(*call, "--json").stdout)
+    file = Path("linear.fake/manifest.json")
+    text = file.read_text()
+    assert json.loads(text)["scores"] == found["scores"]
+    assert [s["pass"] for s in found["scores"]] == ["(input)", "shrink", "shrink{factor=0.5}"]
+    assert found["scores"][2]["since_input"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+    assert found["scores"][0]["since_last"] is None and found["scores"][0]["score"]["samples"] == 2
+    assert optc(*call).exit_code == 0 and file.read_text() == text
 
 
 def test_printed_graphs_leave_large_weights_out(linear: onnx.ModelProto) -> None:
@@ -251,3 +287,21 @@ def test_cache_follows_no_link(optc: Optc, tmp_path: Path) -> None:
     folder.symlink_to(tmp_path / "precious")
     assert optc("cache", "clear").exit_code == 2
     assert (tmp_path / "precious").is_dir()
+
+
+def test_codes_at_the_ends_from_the_command_line(optc: Optc, tmp_path: Path) -> None:
+    """Samples stay floats throughout, also for a file whose inputs are codes already."""
+    text = """<ir_version: 10, opset_import: ["" : 21]> g (float[N,2] x) => (float[N,2] y)
+    <float[2,2] w = {1.5, -2.25, 0.5, 3}> { h = MatMul (x, w) y = Relu (h) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    x = np.random.default_rng(0).standard_normal((16, 2)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x, label=np.zeros(16, np.int64))
+    data = ("--calib", "x.npz", "--eval", "x.npz", "--verify")
+    done = optc("opt", "m.onnx", "-p", "quantize,integer-ends", *data, "-o", "q.onnx")
+    assert done.exit_code == 0, done.stderr
+    assert onnx.load(tmp_path / "q.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    again = optc("--json", "opt", "q.onnx", "-p", "canonicalize", *data, "-i", "x.npz", "-o", "r.onnx")
+    assert again.exit_code == 0, again.stderr
+    assert optc("compile", "q.onnx", "-p", "canonicalize", *data, "--target", "fake").exit_code == 0
+    ran = optc("--json", "run", "q.fake", "-i", "x.npz")
+    assert json.loads(ran.stdout)["outputs"][0]["dtype"] == "uint8", ran.stderr

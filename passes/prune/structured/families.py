@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from optc.models.model import Model
 from optc.passes.analysis.shapes import rank_of
 from optc.passes.canonicalize.edit import all_graphs, has_subgraph, standard
-from optc.passes.prune.layers import layer_name
+from optc.passes.names import layer_name
 from optc.passes.prune.structured.axes import Atoms, Axes, Place
-from optc.passes.prune.structured.rule import Rule
+from optc.passes.prune.structured.rule import Result, Rule
 from optc.passes.prune.structured.rules import RULES
 
 Decline = Callable[[gs.Node, str], None]
@@ -104,28 +105,30 @@ def _layers(model: Model) -> tuple[str, ...]:
     return tuple(dict.fromkeys(layer_name(n) for n, t in weights if isinstance(t, gs.Constant)))
 
 
-def follow(model: Model) -> Axes:
-    """Every operator's rule applied, in graph order."""
+def follow(model: Model, rules: Mapping[str, Callable[[Rule], Result]] = RULES) -> Axes:
+    """Every operator's rule applied, in graph order; `rules` by operator."""
     axes = Axes()
     graph = model.view
     for tensor in graph.inputs:
         _stay(axes, tensor, "it is an input of the model")
     for node in graph.nodes:
-        _apply(node, axes)
+        _apply(node, axes, rules)
     for place in _places(graph):
         if any(place.tensor is t for t in graph.outputs):
             _stay_place(axes, place, "it is an output of the model")
         elif place.tensor.name in model.overridable:
             _stay_place(axes, place, "it is also an input of the model, which a caller may override")
+        elif isinstance(place.tensor, gs.Constant) and isinstance(place.tensor._values, SparseValues):
+            _stay_place(axes, place, "it is stored sparse")
     for inner in list(all_graphs(graph))[1:]:
         for place in _places(inner):
             _stay(axes, place.tensor, "a subgraph reads it")
     return axes
 
 
-def _apply(node: gs.Node, axes: Axes) -> None:
+def _apply(node: gs.Node, axes: Axes, rules: Mapping[str, Callable[[Rule], Result]]) -> None:
     rule = Rule(node, axes)
-    if node.op not in RULES or not standard(node) or has_subgraph(node):
+    if node.op not in rules or not standard(node) or has_subgraph(node):
         rule.stay_all(f"{node.op} cannot be followed")
         return
     if any(rank_of(place.tensor) is None for place in (*rule.inputs, *rule.outputs)):
@@ -133,7 +136,7 @@ def _apply(node: gs.Node, axes: Axes) -> None:
             f"a shape at {layer_name(node)} is not known (run canonicalize first: it infers shapes)"
         )
         return
-    reason = RULES[node.op](rule)
+    reason = rules[node.op](rule)
     if reason:
         rule.stay_all(f"{node.op}: {reason}")
 

@@ -84,6 +84,8 @@ def resize(rule: Rule) -> Result:
 def shape(rule: Rule) -> Result:
     """Whoever asks for a size of fixed axes keeps them; a size that is free says nothing of channels."""
     first = int(rule.node.attrs.get("start", 0))
+    if not rule.node.outputs[0].outputs:
+        return "its sizes are an output of the model"
     for reader in rule.node.outputs[0].outputs:
         at = Rule(reader, rule.axes).numbers(1, "") if reader.op == "Gather" else None
         if at is None or first:

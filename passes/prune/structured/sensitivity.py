@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optc.models.model import Model
-from optc.models.session import Arrays, Session
 from optc.passes.base import Context
 from optc.passes.calibrate import calibration_feeds
+from optc.passes.prune.noise import SAMPLES, Clean
 from optc.passes.prune.structured.families import Channels, follow
 from optc.passes.prune.structured.shrink import shrink
 
@@ -20,8 +20,6 @@ SHARES = (0.25, 0.5, 0.75)
 """The shares of a family's channels that are taken out to measure; between them the damage is interpolated.
 """
 
-SAMPLES = 16
-
 
 def measured_damage(model: Model, channels: Channels, orders: list[Array], context: Context) -> list[Array]:
     """The noise-to-signal ratio of the outputs after losing the first `n` channels of each family's order.
@@ -29,7 +27,7 @@ def measured_damage(model: Model, channels: Channels, orders: list[Array], conte
     One array a family, indexed by `n`. Each family is shrunk by itself, the others whole.
     """
     feeds = [f for _, f in calibration_feeds(model, context, SAMPLES, "allocation=sensitivity")]
-    clean = _outputs(model, feeds)
+    clean = Clean(model, feeds)
     found = []
     jobs = list(zip(channels.families, orders, strict=True))
     for family, order in context.progress.track(jobs, "measuring sensitivity", len(jobs)):
@@ -40,18 +38,6 @@ def measured_damage(model: Model, channels: Channels, orders: list[Array], conte
             gone = family.components[order[:count]]
             shrink(copy, follow(copy), np.isin(channels.components, gone))
             points.append(float(count))
-            noise.append(max(_noise(clean, _outputs(copy, feeds)), noise[-1]))
+            noise.append(max(clean.noise(copy), noise[-1]))
         found.append(np.interp(np.arange(size + 1), [*points, size], [*noise, 2 * max(noise[-1], 1.0)]))
     return found
-
-
-def _outputs(model: Model, feeds: list[Arrays]) -> list[Array]:
-    session = Session(model, optimize=True)
-    return [np.concatenate([v.reshape(-1) for v in session.run(f).values()]) for f in feeds]
-
-
-def _noise(clean: list[Array], found: list[Array]) -> float:
-    """The power of the difference as a share of the power of `clean`."""
-    power = sum(float(np.sum(np.square(a, dtype=np.float64))) for a in clean)
-    pairs = zip(clean, found, strict=True)
-    return sum(float(np.sum(np.square(a - b, dtype=np.float64))) for a, b in pairs) / max(power, 1e-300)

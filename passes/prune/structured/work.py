@@ -45,7 +45,7 @@ class Work:
             size = shape[axis] if shape is not None and axis < len(shape) else None
             factors.append(size if isinstance(size, int) else 1)
             atoms = channels.axes.known(place, axis)
-            if atoms is not None:
+            if atoms is not None and atoms.size:
                 first = int(atoms[0])
                 if first not in self._columns:
                     self._columns[first] = len(self._sizes)

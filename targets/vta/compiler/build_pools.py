@@ -91,7 +91,7 @@ def average_pool(b: Builder, op: AveragePool) -> Stage:
     taps_of = (y.kernel, x.kernel)
     for digit in (high, low):
         index, weights = diagonal(np.asarray(digit), extent.blocks, b.config.block, taps_of)
-        terms.append(Term(op.inputs[0], extent, y, x, index, weights))
+        terms.append(Term(op.inputs[0], extent, y, x, index, weights, kin="digits"))
     before = (Accumulate((terms[0],)), *shift_left(7)) if high else ()
     found = Aligned(before, (terms[1],) if low else (), needed)
     return b.finish(op, out, found, np.zeros(out.sizes[1], np.int64), op.target, 0)

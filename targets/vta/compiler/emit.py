@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -55,7 +56,11 @@ class StageEmitter:
         size = self.cuts.accumulators
         fitting = (memories.config.depth(Memory.ACC) - room) // size
         writes = sum(isinstance(s, Write) for s in stage.steps)
-        self._acc = Slots(room, size, max(1, min(fitting, 1 + writes)))
+        count = max(1, min(fitting, 1 + writes))
+        top = memories.config.depth(Memory.ACC) - count * size
+        # Where the last tile of the stage before may still be stored the first one would have to wait.
+        low, high = memories.last_tile
+        self._acc = Slots(top if low < room + size and room < high and top >= high else room, size, count)
         self._inputs, self._weights = (_slots(b, stage.slots) for b in (tiling.inputs, tiling.weights))
         self._numbers = {id(t): n for n, t in enumerate(stage.terms)}
         self._patterns: dict[Hashable, list[Nest]] = {}
@@ -95,6 +100,7 @@ class StageEmitter:
             order = [(b, p) for p in places for b in cuts.block_ranges]
         for number, (blocks, (image, rows, columns)) in enumerate(order):
             base, _ = self._acc.take(number)
+            self.to.last_tile = base, base + self.cuts.accumulators
             boxes = [Box(rows, columns, base)]
             for plane in self.stage.planes:
                 base += boxes[-1].plane * (blocks[1] - blocks[0])
@@ -327,18 +333,26 @@ class StageEmitter:
         self.to.stream.compute(gemm, [acc], reads)
 
     def _stores(self, tile: Tile, write: Write) -> Iterator[Store]:
+        blocks = np.array(write.blocks or range(self.stage.extent.blocks))[slice(*tile.blocks)]
+        apart = np.flatnonzero(np.diff(blocks) > 1) + 1
+        for low, high in pairwise([0, *apart.tolist(), len(blocks)]):
+            yield from self._neighbours(tile, write, low, int(blocks[low]), high - low)
+
+    def _neighbours(self, tile: Tile, write: Write, low: int, block: int, count: int) -> Iterator[Store]:
+        """STOREs of `count` blocks of a tile, from its block `low` on, to blocks from `block` on."""
         box, extent = tile.boxes[0], write.extent
-        first = write.first_block + tile.blocks[0]
-        base = self.to.addresses[write.target] + (tile.image * extent.blocks + first) * extent.plane
+        sram = box.base + low * box.plane
+        base = self.to.addresses[write.target]
+        base += (tile.image * extent.blocks + write.first_block + block) * extent.plane
         base += box.rows[0] * extent.columns + box.columns[0]
         height = box.rows[1] - box.rows[0]
         whole = box.width == extent.columns or height == 1
-        if whole and (extent.plane <= _WIDEST or tile.count == 1):
-            yield Store(box.base, base, tile.count, box.plane, min(extent.plane, _WIDEST))
+        if whole and (extent.plane <= _WIDEST or count == 1):
+            yield Store(sram, base, count, box.plane, min(extent.plane, _WIDEST))
             return
-        for block in range(tile.count):
-            sram, dram = box.base + block * box.plane, base + block * extent.plane
-            yield Store(sram, dram, height, box.width, extent.columns)
+        for number in range(count):
+            at, dram = sram + number * box.plane, base + number * extent.plane
+            yield Store(at, dram, height, box.width, extent.columns)
 
 
 _ONCE = Loop(1, 0, 0)

@@ -34,7 +34,7 @@ class Memories:
     """Where a program's parts go. Addresses of UOP and ACC in DRAM count from the start of their table.
 
     `addresses`: the first INP element in DRAM of each tensor; `weights_at`: the first WGT element of the
-    table of constant weights.
+    table of constant weights. `last_tile`: the ACC elements of the tile that was begun last.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Memories:
         self.vectors: list[NDArray[np.int32]] = []
         self.weights_at, self.weight_count = weights_at, 0
         self.vector_count = 0
+        self.last_tile = (0, 0)
 
     def add_weights(self, term: Term, chosen: NDArray[np.int64]) -> int:
         """Put weight blocks of `term` into the table; where."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optc.models.errors import InputError
+from optc.targets.vta.compiler.constant import split, written
 from optc.targets.vta.compiler.driver import drive
 from optc.targets.vta.compiler.emit import StageEmitter, Unit
 from optc.targets.vta.compiler.fold import Folded
@@ -87,9 +88,11 @@ def compile_region(
     """
     config = machine.config
     element = config.element_bytes(Memory.INP)
+    stages, fixed = split(stages, config.block)
+    lasting = {c.target: c.extent for c in fixed}  # written once for all runs: nothing else may lie there
     crossing = (
-        {n: layout.extent(config) for n, (_, layout) in inputs.items()},
-        {n: layout.extent(config) for n, layout in outputs.items()},
+        {n: layout.extent(config) for n, (_, layout) in inputs.items()} | lasting,
+        {n: layout.extent(config) for n, layout in outputs.items()} | lasting,
     )
     first, page = base // element + 1, PAGE // element
     addresses, end = _plan(stages, crossing, aliases, first, page)
@@ -107,6 +110,7 @@ def compile_region(
     constants: list[Area] = [
         (addresses[ONES] * element, _bytes(constant_element(config.batch, config.block)))
     ]
+    constants += [(i * element, _bytes(a)) for i, a in written(fixed, addresses, config.batch)]
     bases: dict[Memory, int] = {}
     for memory, table in tables.items():
         bases[memory] = at

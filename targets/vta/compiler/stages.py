@@ -207,11 +207,15 @@ class Combine:
 
 @dataclass(frozen=True, eq=False)
 class Write:
-    """The low 8 bits of plane 0 to blocks of a tensor in DRAM, from `first_block` on."""
+    """The low 8 bits of plane 0 to blocks of a tensor in DRAM, from `first_block` on.
+
+    `blocks`: the stage's blocks are these ones of those, ascending, where they are not all of them.
+    """
 
     target: str
     extent: Extent
     first_block: int = 0
+    blocks: tuple[int, ...] = ()
 
 
 Step = Reset | Accumulate | Immediate | Vector | Combine | Write

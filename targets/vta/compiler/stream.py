@@ -6,6 +6,7 @@ conflict, and `tokens.py` turns that into flags. So no schedule can forget a dep
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,13 +27,19 @@ Rows = NDArray[np.int64]
 _PASS_ON = Load(Memory.UOP, 0, 0, 0, 0, 0)
 """A NOP of the compute module."""
 
+_LONG = 64
+"""Cycles: a longer instruction gets a NOP in front that passes a token on, instead of when it is done."""
+
 
 @dataclass(frozen=True)
 class Edge:
-    """Instruction `last` starts after `first` is done; both by index, of neighbouring modules."""
+    """Instruction `last` starts after `first` is done; both by index, of neighbouring modules.
 
-    first: int
-    last: int
+    The index of a NOP in front of instruction i is i - 0.5.
+    """
+
+    first: float
+    last: float
 
 
 class Stream:
@@ -51,8 +58,9 @@ class Stream:
         self._computed, self._stored = self._table(Memory.ACC), self._table(Memory.ACC)
         self._in_dram = np.full(dram_elements, -1, np.int64)
         self._fetched = np.full(dram_elements, -1, np.int64)
-        self._known: list[list[int]] = []
-        self._latest = [[-1, -1, -1] for _ in Module]
+        self._known: list[list[float]] = []
+        self._passes: dict[int, list[float]] = {}
+        self._latest: list[list[float]] = [[-1, -1, -1] for _ in Module]
         self._clock = [0, 0, 0]
         self._times: list[Span] = []
 
@@ -63,7 +71,7 @@ class Stream:
         """A LOAD of INP or WGT; `after`: an instruction to wait for."""
         height, width = load.y_size, load.x_size
         span = slice(load.sram, load.sram + height * width)
-        waits = [int(self._read[load.memory][span].max()), after]
+        waits: list[float] = [int(self._read[load.memory][span].max()), after]
         source = self._storer(load) if load.memory == Memory.INP else -1
         index = self._next()
         if source >= 0 and source > self._latest[Module.LOAD][Module.STORE]:
@@ -108,7 +116,18 @@ class Stream:
         ends = [max((i for i, m in enumerate(self.modules) if m == o), default=-1) for o in Module]
         waits = [e for e in (ends[Module.LOAD], ends[Module.STORE]) if e >= 0]
         self._add(Finish(), Module.COMPUTE, waits)
-        return assign(self.instructions, self.modules, [(e.first, e.last) for e in self._edges])
+        order = sorted([*range(self._next()), *(i - 0.5 for i in self._passes)])
+        places = {index: place for place, index in enumerate(order)}
+        own = [math.ceil(index) for index in order]
+        self.instructions = [
+            self.instructions[i] if i == index else _PASS_ON for i, index in zip(own, order, strict=True)
+        ]
+        self.modules = [
+            self.modules[i] if i == index else Module.COMPUTE for i, index in zip(own, order, strict=True)
+        ]
+        self.owners = [self.owners[i] for i in own]
+        edges = [(places[e.first], places[e.last]) for e in self._edges]
+        return assign(self.instructions, self.modules, edges)
 
     def _next(self) -> int:
         return len(self.instructions)
@@ -123,32 +142,51 @@ class Stream:
         """The last STORE of what `load` reads, -1 where none wrote it."""
         return max(int(self._in_dram[part].max()) for part in self._rows(load))
 
-    def _carrier(self, store: int) -> int:
+    def _carrier(self, store: int) -> float:
         """A compute instruction that waits for `store`, so that a load can wait for it.
 
-        The first one that, by an estimate, starts after the store is done anyway; else a new NOP.
+        The first one that, by an estimate, starts after the store is done anyway, or a NOP in front of it
+        where it is long and the next stage's, which waits for its first loads; else a new NOP.
         """
         done = self._times[store][1]
         for index in range(store + 1, self._next()):
-            if self.modules[index] == Module.COMPUTE and self._times[index][0] >= done:
-                self._edges.append(Edge(store, index))
+            start, end = self._times[index]
+            if self.modules[index] == Module.COMPUTE and start >= done:
                 self._known[index][Module.STORE] = max(self._known[index][Module.STORE], store)
-                return index
+                hurry = end - start > _LONG and self.owners[index] != self.owners[store]
+                carrier = self._pass_before(index, store) if hurry else index
+                self._edges.append(Edge(store, carrier))
+                return carrier
         return self._add(_PASS_ON, Module.COMPUTE, [store])
 
-    def _add(self, insn: Instruction, module: Module, waits: Sequence[int]) -> int:
+    def _pass_before(self, index: int, store: int) -> float:
+        """A NOP in front of a compute instruction, which waits for `store`."""
+        before = index - 1
+        while before >= 0 and self.modules[before] != Module.COMPUTE:
+            before -= 1
+        if index not in self._passes:
+            known = list(self._known[before]) if before >= 0 else [-1.0] * len(Module)
+            known[Module.COMPUTE] = before
+            self._passes[index] = known
+        self._passes[index][Module.STORE] = max(self._passes[index][Module.STORE], store)
+        return index - 0.5
+
+    def _add(self, insn: Instruction, module: Module, waits: Sequence[float]) -> int:
         index = self._next()
         known = self._latest[module]
         start = self._clock[module]
         for first in sorted({w for w in waits if w >= 0}, reverse=True):
-            other = self.modules[first]
+            at = math.ceil(first)
+            other, its = (
+                (self.modules[at], self._known[at]) if at == first else (Module.COMPUTE, self._passes[at])
+            )
             if other == module or first <= known[other]:
                 continue
             self._edges.append(Edge(first, index))
             if module != Module.LOAD and other != Module.LOAD:
-                start = max(start, self._times[first][1])
+                start = max(start, self._times[at][1])
             for m in Module:
-                known[m] = max(known[m], self._known[first][m])
+                known[m] = max(known[m], its[m])
             known[other] = max(known[other], first)
         self._times.append((start, start + self._duration(insn)))
         self._clock[module] = self._times[-1][1]

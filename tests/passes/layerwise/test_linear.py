@@ -108,7 +108,7 @@ def test_feedback_keeps_limits_and_equals_rounding_without_correlation(seed: int
     rng = np.random.default_rng(seed)
     weights = rng.standard_normal((2, size, 3)) * 3
     scale = np.full((2, 1, 3), 0.02)
-    alone = round_with_feedback(weights, np.eye(size)[None] * [[[1.0]], [[2.0]]], scale, 127)
+    alone = round_with_feedback(weights, np.eye(size)[None] * [[[1.0]], [[2.0]]], scale, -127, 127)
     assert np.array_equal(alone, np.clip(np.rint(weights / scale), -127, 127))
 
 
@@ -120,5 +120,16 @@ def test_feedback_makes_results_nearer() -> None:
     scale = np.full((1, 1, 16), 0.1)
     wanted = rows @ weights[0]
     nearest = np.mean((rows @ (np.rint(weights / scale) * scale)[0] - wanted) ** 2)
-    learnt = np.mean((rows @ (round_with_feedback(weights, covariance, scale, 127) * scale)[0] - wanted) ** 2)
+    learnt = np.mean(
+        (rows @ (round_with_feedback(weights, covariance, scale, -127, 127) * scale)[0] - wanted) ** 2
+    )
     assert learnt < 0.5 * nearest
+
+
+def test_rounding_with_a_scale_and_bounds_for_each_weight() -> None:
+    rng = np.random.default_rng(0)
+    weights, covariance = rng.standard_normal((2, 12, 3)), np.diag(np.arange(1.0, 13.0))[None].repeat(2, 0)
+    scale = rng.uniform(0.05, 0.3, weights.shape)
+    low = rng.integers(-8, 0, weights.shape)
+    found = round_with_feedback(weights, covariance, scale, low, low + 9)
+    assert np.array_equal(found, np.clip(np.rint(weights / scale), low, low + 9))  # nothing to feed back to

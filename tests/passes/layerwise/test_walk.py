@@ -1,6 +1,7 @@
 """A walk gives what one run of the whole model gives, and sees what changes in front of it."""
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
@@ -55,3 +56,44 @@ def test_a_weight_that_changes_in_front_of_the_walk_counts() -> None:
     codes.values = np.zeros_like(codes.values)
     found = walk.after(gemm)
     assert all(np.ptp(y - found[0]) == 0 for y in found)  # only the bias is left
+
+
+@pytest.mark.parametrize("pipeline", ["canonicalize", "canonicalize,quantize"])
+def test_a_fork_gives_the_outputs_and_leaves_the_walk_where_it_is(pipeline: str) -> None:
+    model, feeds = bundled(pipeline)
+    layers = [n for n in model.view.nodes if n.op in ("Conv", "Gemm")]
+    session = Session(model)
+    wanted = [session.run(sample) for sample in feeds]
+    there, alone = Walk(model, feeds), Walk(model, feeds)
+    for node in layers:
+        values = alone.after(node)
+        fork = there.fork(node, values[0])
+        changed = fork.run([np.zeros_like(v) for v in values])
+        for found, whole, other in zip(fork.run(values), wanted, changed, strict=True):
+            assert list(found) == list(whole)
+            for name in whole:
+                np.testing.assert_allclose(found[name], whole[name], rtol=1e-3, atol=1e-3)
+                assert not np.allclose(other[name], whole[name])
+
+
+FORKS = """<ir_version: 10, opset_import: ["": 21]>
+g (float[N] x) => (float[N] early, float[N] late, float[N] here) {
+ early = Neg(x)  here = Exp(x)  side = Abs(x)  c = Clip(here, , top)  late = Add(c, side) }"""
+
+
+def test_a_fork_has_the_outputs_that_the_value_reaches_itself_among_them() -> None:
+    proto = onnx.parser.parse_model(FORKS)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(4, np.float32), "top"))
+    model, x = Model(proto), np.array([-1.0, 2.0], np.float32)
+    fork = Walk(model, [{"x": x}]).fork(model.view.nodes[1], x)
+    assert fork.outputs == ["late", "here"]
+    (found,) = fork.run([np.array([3.0, 5.0], np.float32)])
+    assert {k: v.tolist() for k, v in found.items()} == {"late": [4.0, 6.0], "here": [3.0, 5.0]}
+
+
+def test_a_fork_at_the_end_needs_nothing_more() -> None:
+    model, feeds = bundled("canonicalize")
+    last = model.view.nodes[-1]
+    values = [np.full((1, 10), i, np.float32) for i in range(3)]
+    found = Walk(model, feeds).fork(last, values[0]).run(values)
+    assert [float(y[last.outputs[0].name].sum()) for y in found] == [0.0, 10.0, 20.0]

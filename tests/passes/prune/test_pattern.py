@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context
-from optc.passes.prune.masks import block_sums, lowest_of_groups, spread_blocks
+from optc.passes.prune.masks import block_sums, lowest_mask, lowest_of_groups, spread_blocks
 from optc.passes.prune.pattern import Pattern, arranged, restored
 from optc.passes.prune.prune import Prune
 
@@ -39,14 +39,51 @@ def test_n_of_m_holds_in_every_group(scores: Array, keep: int, more: int) -> Non
 @given(STACKS, st.integers(1, 4), st.integers(1, 4), st.floats(0, 0.95))
 def test_blocks_go_whole(scores: Array, rows: int, columns: int, sparsity: float) -> None:
     pattern = Pattern(rows=rows, columns=columns)
-    (mask,) = pattern.masks([np.abs(scores)], sparsity, False)
+    lowest = lowest_mask(pattern.sums(np.abs(scores)), sparsity)
+    mask = pattern.spread(lowest, scores.shape)
     assert mask.shape == scores.shape
+    assert pattern.totals(mask).sum() == np.count_nonzero(mask)
     if scores.shape[2] < columns:  # the places of the kernel count as channels
         mask = mask.transpose(1, 0, 2).reshape(1, scores.shape[1], -1)
     blocks = block_sums(mask.astype(np.float64), rows, columns)
     assert np.isin(np.round(blocks, 9), (0, rows * columns)).all()
     assert np.count_nonzero(blocks) == round(sparsity * blocks.size)
     assert np.array_equal(spread_blocks(blocks > 0, rows, columns, mask.shape), mask)
+
+
+@given(
+    st.sampled_from(["Conv", "ConvTranspose", "MatMul", "Gemm"]),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(0, 9),
+)
+def test_n_of_m_holds_in_a_model_of_any_shape(
+    op: str, outputs: int, sums: int, keep: int, more: int, seed: int
+) -> None:
+    """Of each `keep + more` neighbours that are summed, at each output and place, `keep` stay."""
+    model = layer_of(op, outputs, sums, seed)
+    Prune(pattern=f"{keep}:{keep + more}").run(model, Context())
+    (node,) = model.view.nodes
+    kept = arranged(node, 1, node.inputs[1].values != 0)
+    assert kept.shape[1:] == (outputs, sums)
+    groups = sums // (keep + more)
+    whole = kept[..., : groups * (keep + more)].reshape(*kept.shape[:2], groups, keep + more)
+    assert (whole.sum(axis=-1) == keep).all()
+    assert kept[..., groups * (keep + more) :].all()
+
+
+def layer_of(op: str, outputs: int, sums: int, seed: int) -> Model:
+    shape = {"Conv": (outputs, sums, 2), "ConvTranspose": (sums, outputs, 2), "MatMul": (sums, outputs)}
+    weight = np.random.default_rng(seed).standard_normal(shape.get(op, (outputs, sums))) + 5
+    rest = ",3" if "Conv" in op else ""
+    attribute = "<transB=1>" if op == "Gemm" else ""
+    text = f"""<ir_version: 10, opset_import: ["": 21]>
+    g (float[2,{sums}{rest}] x) => (float y) {{ y = {op} {attribute} (x, w) }}"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight.astype(np.float32), "w"))
+    return Model(proto)
 
 
 LAYERS = {
@@ -92,10 +129,23 @@ def test_half_is_zero_and_a_second_run_changes_nothing(pattern: str, criterion: 
     assert not p.run(model, Context())
 
 
+def test_a_block_too_large() -> None:
+    with pytest.raises(InputError, match="pattern '9999999999x1' has more than"):
+        Prune(pattern="9999999999x1")
+
+
 @pytest.mark.parametrize("text", ["4:2", "2:2", "0:4", "x16", "16x", "half", "", "-1:4"])
 def test_a_pattern_that_is_none(text: str) -> None:
     with pytest.raises(InputError, match="takes single, N:M with N below M"):
         Prune(pattern=text)
+
+
+@pytest.mark.parametrize(
+    "options", [{"allocation": "global"}, {"allocation": "sensitivity"}, {"sparsity": 0.5}, {"macs": 0.5}]
+)
+def test_n_of_m_says_itself_how_many(options: Any) -> None:
+    with pytest.raises(InputError, match="pattern '2:4' says itself what goes; leave out allocation"):
+        Prune(pattern="2:4", **options)
 
 
 def test_statistics_need_samples() -> None:

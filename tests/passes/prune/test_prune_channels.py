@@ -121,6 +121,15 @@ def test_declines_what_it_cannot_follow(middle: str, reason: str) -> None:
     assert context.declined[0].reason == reason
 
 
+def test_sizes_that_are_an_output_stay() -> None:
+    text = TWO_LAYERS.replace("=> (float[N,2] y)", "=> (float[N,2] y, int64[2] s)")
+    assert text != TWO_LAYERS
+    text = text.replace("a = Add (h, b)", "a = Add (h, b) s = Shape (a)")
+    _, context, changed = run(text)
+    assert not changed
+    assert context.declined[0].reason == "its channels stay: Shape: its sizes are an output of the model"
+
+
 def test_a_model_without_shapes_is_told_what_to_do() -> None:
     model, context = Model(onnx.parser.parse_model(TWO_LAYERS)), Context(align=1)
     assert not PruneChannels().run(model, context)
@@ -160,3 +169,14 @@ def test_an_old_opset_and_missing_samples() -> None:
     for options in ({"repair": "bias"}, {"allocation": "sensitivity"}, {"criterion": "activation"}):
         with pytest.raises(InputError, match="needs calibration samples"):
             run(TWO_LAYERS, **options)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[0,4] x) => (float[0,2] y) <float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}> { y = MatMul (x, w) }",
+        "g (float[N,0] x) => (float[N,2] y) <float[0,2] w = {}> { y = MatMul (x, w) }",
+    ],
+)
+def test_empty_tensors_are_left(text: str) -> None:
+    assert not PruneChannels(align=1).run(Model(onnx.parser.parse_model(HEAD + text)), Context())

@@ -11,7 +11,12 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Session
 from optc.passes.base import Context
+from optc.passes.pipeline import Pipeline
+from optc.passes.quantize import mixed
 from optc.passes.quantize.quantize import Quantize
+from optc.passes.quantize.sensitivity import sensitivities
+from optc.passes.quantize.settings import Setting
+from optc.passes.registry import parse_passes
 
 CHAIN = """
 <ir_version: 10, opset_import: ["" : 21]>
@@ -103,14 +108,73 @@ def test_what_calibration_showed_nothing_of_stays_float(tmp_path: Path) -> None:
     assert snr(exact, Session(model).run({"x": -x})["y"]) > -3  # with a code of scale 1 for 'ra': noise
 
 
-def test_nothing_is_left_to_quantize(tmp_path: Path) -> None:
-    model, _, _ = chain(tmp_path)
-    np.savez(tmp_path / "zeros.npz", x=np.zeros((4, 4), np.float32))
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_what_no_scale_reaches_stays_float(tmp_path: Path, scale: float) -> None:
+    model, x, _ = chain(tmp_path)
+    np.savez(tmp_path / "far.npz", x=x * np.float32(scale))
+    exact = Session(model).run({"x": x * np.float32(scale)})["y"]
+    context = Context(calibration=Samples(tmp_path / "far.npz"))
+    assert Quantize().run(model, context) == (scale < 1)  # 'v' brings what follows back into range
+    assert "DequantizeLinear" not in inputs_of(model)["one"]
+    found = Session(model).run({"x": x * np.float32(scale)})["y"]
+    assert np.array_equal(exact, found) or snr(exact, found) > 30
+    reason = next(d.reason for d in context.declined if d.where == "one (MatMul)")
+    assert reason.startswith("calibration showed 'x' up to") and "beyond the bounds of scales" in reason
+
+
+@pytest.mark.parametrize("options", [{"layers": ("t*",)}, {"skip": ("five",)}, {"layers": ("*",)}])
+def test_names_of_what_is_integer_already_match(tmp_path: Path, options: dict) -> None:
+    model, _, _ = after(options, tmp_path)
     before = model.to_proto().SerializeToString()
-    context = Context(calibration=Samples(tmp_path / "zeros.npz"))
-    assert not Quantize(layers=("one",)).run(model, context)
+    assert not Quantize(**options).run(model, Context())
     assert model.to_proto().SerializeToString() == before
-    assert "calibration showed nothing but zeros of 'x'" in {d.reason for d in context.declined}
+
+
+def sparse(folder: Path) -> tuple[Model, Context]:
+    """A layer whose weight is stored sparse, and one whose bias is."""
+    proto = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 20]> g (float[N,2] x) => (float[N,2] y)
+        <float[2,2] v = {1, 2, 3, 4}> { [one] h = MatMul (x, w) [two] k = MatMul (h, v) y = Add (k, b) }"""
+    )
+    for name, dims in (("w", [2, 2]), ("b", [2])):
+        values = onnx.numpy_helper.from_array(np.array([5], np.float32), name)
+        indices = onnx.numpy_helper.from_array(np.array([1], np.int64))
+        proto.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, indices, dims))
+    np.savez(folder / "x.npz", x=np.array([[1, 2], [3, -4]], np.float32))
+    return Model(proto), Context(calibration=Samples(folder / "x.npz"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "quantize",
+        "quantize{weights=learnt}",
+        "quantize-weights{weights=learnt}",
+        "quantize-dynamic",
+        "prune{repair=weights}",
+        "prune{repair=bias}",
+        "canonicalize",
+        "prune-channels{align=1}",
+    ],
+)
+def test_what_is_stored_sparse_stays(tmp_path: Path, text: str) -> None:
+    model, context = sparse(tmp_path)
+    if "prune" in text:
+        context.align = 1
+    stored = [s.SerializeToString() for s in model.to_proto().graph.sparse_initializer]
+    exact = Session(model).run({"x": np.eye(2, dtype=np.float32)})["y"]
+    Pipeline(parse_passes(text)).run(model, context)
+    assert [s.SerializeToString() for s in model.to_proto().graph.sparse_initializer] == stored
+    found = Session(model).run({"x": np.eye(2, dtype=np.float32)})["y"]
+    assert "prune" in text or np.array_equal(exact, found) or snr(exact, found) > 20
+
+
+def test_nothing_is_left_to_quantize(tmp_path: Path) -> None:
+    model, _, context = chain(tmp_path, dead=True)
+    before = model.to_proto().SerializeToString()
+    assert not Quantize(layers=("two",)).run(model, context)
+    assert model.to_proto().SerializeToString() == before
+    assert "calibration showed nothing but zeros of 'ra'" in {d.reason for d in context.declined}
 
 
 def test_int16_codes(tmp_path: Path) -> None:
@@ -171,6 +235,46 @@ def test_the_fewest_layers_stay_wide_that_reach_the_target(tmp_path: Path) -> No
     assert fewer < target
 
 
+def test_outputs_that_are_no_floats_do_not_count(tmp_path: Path) -> None:
+    _, plain, _ = after({}, tmp_path)
+    text = CHAIN.replace("=> (float[N,4] y)", "=> (float[N,4] y, int64[N,4] rest)")
+    # What a long number leaves in a division is another one for the least of errors.
+    text = text.replace(
+        "y = MatMul (re, w6)",
+        "y = MatMul (re, w6) m = Mul (y, k) whole = Cast <to=7> (m) rest = Mod (whole, n)",
+    )
+    proto = onnx.parser.parse_model(text)
+    model, _, context = chain(tmp_path)
+    proto.graph.initializer.extend(model.to_proto().graph.initializer)
+    for name, number in (("k", np.float32(1000)), ("n", np.int64(7))):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(number), name))
+    Quantize(min_snr=plain - 1).run(Model(proto), context)
+    assert context.facts["wide"] == [] and context.facts["snr_db"] == pytest.approx(plain)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, Setting("uint8")),
+        ({"activations": "int8", "per_channel": False}, Setting("int8", per_channel=False)),
+        ({"activations": "int16"}, Setting("int16")),
+        ({"scales": "pow2"}, Setting("uint8", pow2=True)),
+    ],
+)
+def test_layers_are_ranked_as_they_are_quantized(
+    options: dict, wanted: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noted(model: Model, context: Context, settings: dict[str, Setting]) -> list:
+        asked.extend(settings.values())
+        return sensitivities(model, context, settings)
+
+    monkeypatch.setattr(mixed, "sensitivities", noted)
+    after({"min_snr": 1.0, **options}, tmp_path)
+    assert asked == [wanted]
+
+
 def test_a_target_that_is_met_anyway_changes_nothing(tmp_path: Path) -> None:
     plain, _, _ = after({}, tmp_path)
     aimed, _, context = after({"min_snr": 1.0}, tmp_path)
@@ -193,6 +297,25 @@ def test_a_target_that_cannot_be_reached(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"with all layers in int16, the outputs keep \d+.\d dB; lower"):
         Quantize(min_snr=200.0, fallback="int16").run(model, context)
     assert model.to_proto().SerializeToString() == before
+
+
+def test_a_second_run_leaves_float_what_the_first_left(tmp_path: Path) -> None:
+    _, plain, _ = after({}, tmp_path)
+    model, _, context = after({"min_snr": plain + 2}, tmp_path)
+    before = model.to_proto().SerializeToString()
+    for options in ({}, {"min_snr": plain + 2}, {"min_snr": plain + 3}):
+        again = Context(calibration=context.calibration)
+        assert not Quantize(**options).run(model, again)
+        assert model.to_proto().SerializeToString() == before
+    assert "it was left float to meet a target" in {d.reason for d in again.declined}
+    model.set_metadata("optc.left-float", "{")
+    with pytest.raises(InputError, match="'optc.left-float' is damaged; remove it"):
+        Quantize().run(model, context)
+
+
+def test_int16_takes_the_whole_range_whatever_8_bits_take(tmp_path: Path) -> None:
+    options = {"min_snr": 55.0, "fallback": "int16", "calibration": "entropy"}
+    assert after(options, tmp_path)[1] >= 55
 
 
 def test_accuracy_as_the_target(tmp_path: Path) -> None:

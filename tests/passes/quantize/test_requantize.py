@@ -89,6 +89,20 @@ def test_twice_is_once(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, once[name])
 
 
+def test_names_that_are_taken() -> None:
+    """ONNX Runtime takes no two nodes of one name."""
+    text = SATURATED.replace(
+        "(float[1,1,1,4] y)", "(float[1,1,1,4] y, float[1,1,1,4] cq_cut, float[1,1,1,4] cq_low)"
+    )
+    more = "[y_Identity] cq_cut = Abs (x) [cq_cut_Clip] cq_low = Abs (x) }"
+    model = Model(onnx.parser.parse_model(text.replace("cq, one, zero) }", f"cq, one, zero) {more}")))
+    strip(model)
+    x = np.array([-5, 7, 250, 300], np.float32).reshape(1, 1, 1, 4)
+    found = Session(model).run({"x": x})
+    np.testing.assert_array_equal(found["y"].reshape(-1), [0, 7, 250, 255])
+    np.testing.assert_array_equal(found["cq_cut"], np.abs(x))
+
+
 def test_a_float_model_is_left_alone(tmp_path: Path) -> None:
     floats, _, _ = foreign(tmp_path)
     before = floats.to_proto().SerializeToString()

@@ -90,6 +90,14 @@ def test_every_metric_runs(tmp_path: Path, metric: str) -> None:
     assert score.value == pytest.approx(0.01 if metric == "mse" else 1, abs=0.01)
 
 
+@pytest.mark.parametrize("label", [10, -1])
+@pytest.mark.parametrize("metric", ["top1", "top5"])
+def test_a_label_that_is_no_class(tmp_path: Path, metric: str, label: int) -> None:
+    data = samples(tmp_path, x=np.ones((3, 10), np.float32), label=np.array([0, 9, label]))
+    with pytest.raises(InputError, match=f"label {label} is no class: .* has 10, from 0 on"):
+        Evaluator(data, metric)(identity())
+
+
 def test_wilson_against_published_values() -> None:
     # 81 of 263: Newcombe 1998, table I, method 3.
     assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
@@ -114,6 +122,31 @@ def test_a_model_is_scored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     first = evaluator(identity())
     monkeypatch.setattr(evaluator, "score", None)
     assert evaluator(identity()) is first
+
+
+def test_progress_counts_batches(tmp_path: Path) -> None:
+    shown: list[tuple[str, int | None]] = []
+
+    class Bar:
+        def track(self, items: Any, description: str, total: int | None = None) -> Any:
+            found = list(items)
+            shown.append((description, len(found)))
+            assert total == len(found)
+            return iter(found)
+
+    Evaluator(samples(tmp_path, **scored(150, 10, 120)), progress=Bar())(identity())
+    for length in (70, 80):
+        np.savez(tmp_path / f"{length}.npz", **scored(length, 10, length))
+    Evaluator(Samples(tmp_path), "f1", Bar())(identity("N,M"))
+    Evaluator(Samples(tmp_path), progress=Bar())(identity("7,10"))
+    assert shown == [("top1 on eval.npz", 3), (f"f1 on {tmp_path.name}", 5), (f"top1 on {tmp_path.name}", 43)]
+
+
+def test_f1_of_samples_of_different_shapes() -> None:
+    chosen, labels = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 2])
+    cut = [2, 3]
+    parts = f1_score(np.split(chosen, cut), np.split(labels, cut))
+    assert parts.value == f1_score(chosen, labels).value and parts.samples == 3
 
 
 def test_errors(tmp_path: Path) -> None:

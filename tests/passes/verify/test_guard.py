@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 from typing import ClassVar
 
 import onnx
@@ -90,9 +91,10 @@ def test_estimates_are_taken_once_and_cycles_count() -> None:
 
 
 def rounds(*pairs: tuple[float, float]) -> object:
-    """Measurements before and after, round by round, in ms."""
-    times = iter([t * 1e-3 for pair in pairs for t in pair])
-    return lambda model: Cost("measured: test", seconds=next(times))
+    """Measurements before (Relu) and after (Abs), round by round and over again, in ms."""
+    columns = ([t * 1e-3 for t in column] for column in zip(*pairs, strict=True))
+    times = {op: cycle(column) for op, column in zip(("Relu", "Abs"), columns, strict=True)}
+    return lambda model: Cost("measured: test", seconds=next(times[model.view.nodes[0].op]))
 
 
 def test_one_lucky_round_does_not_save_a_lossy_pass() -> None:
@@ -108,6 +110,26 @@ def test_one_slow_round_does_not_cost_a_lossy_pass() -> None:
 def test_luck_in_most_rounds_is_not_enough() -> None:
     _, step = guarded(Swap(), rounds((2, 1), (2, 1), (1, 1), (2, 1), (2, 1)))
     assert not step.changed
+
+
+def order(before: float, *after: float, contract: Contract = Swap.contract) -> list[str]:
+    """What is measured, and in which order."""
+    seen: list[str] = []
+    cost = rounds(*((before, a) for a in after))
+
+    def noted(model: Model) -> Cost:
+        seen.append(model.view.nodes[0].op)
+        return cost(model)  # type: ignore[operator, no-any-return]
+
+    Pipeline((Swap(contract),)).run(Model(onnx.parser.parse_model(TEXT)), watchers=[GuardWatcher(noted)])
+    return seen
+
+
+def test_rounds_turn_around_and_there_are_more_where_they_disagree() -> None:
+    assert order(2, 1) == ["Relu", "Abs", "Abs", "Relu"] * 2 + ["Relu", "Abs"]
+    assert len(order(1, 2)) == 10
+    assert len(order(2, 2, 2, 1, 2)) == 30
+    assert len(order(2, 2, 2, 1, 2, contract=Exact())) == 10  # one round is enough for it to stay
 
 
 @pytest.mark.parametrize("cycles, stays", [(99, True), (100, False)])

@@ -50,6 +50,12 @@ def test_ranges_seen_in_samples(tmp_path: Path) -> None:
     assert 3 <= values.min() < 3.1 and 4.9 < values.max() <= 5
 
 
+def test_empty_samples_have_no_range(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 0), np.float32))
+    model = Model(onnx.parser.parse_model(HEAD + "g (float[N,0] x) => (float[N,0] y) { y = Neg(x) }"))
+    assert value_ranges(model, Samples(tmp_path / "x.npz")) == {}
+
+
 def test_free_dimensions_and_symbols() -> None:
     model = parse("g (float[N,S] x, float[S,N] y) => (float[N,N] z) { z = MatMul(x, y) }")
     feeds = generate(model, free=5)

@@ -12,6 +12,8 @@ from qdq import Qdq, codes, feeds
 from regions_of import PAIRS, SMALL, TINY, assert_equal, assert_offloaded, compiled
 
 from optc.models.model import Model
+from optc.targets.vta.config import Config, Memory
+from optc.targets.vta.isa import Load, decode
 
 MACHINES = pytest.mark.parametrize("config", [None, SMALL, PAIRS], ids=["default", "small", "pairs"])
 
@@ -219,3 +221,16 @@ def test_a_classifier(batch: Any) -> None:
     model = net.model(net.code(net.layer("Gemm", value, codes(rng, (20, 10)), -9, channels=1), 0))
     found = assert_offloaded(model, feeds(model, batch=3 if batch == "N" else 1))
     assert found.ops == {"Layer", "AveragePool", "Move"}
+
+
+def test_a_mean_reads_its_source_once() -> None:
+    """49 places need two digits of weights, 4 blocks of 49 elements are loaded for both."""
+    net = Qdq()
+    mean = net.node("GlobalAveragePool", [net.input((1, 64, 7, 7))])
+    (program,) = compiled(net.model(net.code(mean, -2))).programs.values()
+    loads = [
+        i.x_size * i.y_size
+        for i in decode(program.instructions, Config())
+        if isinstance(i, Load) and i.memory == Memory.INP
+    ]
+    assert sum(loads) in (4 * 49, 4 * 49 + 1)  # and the constant element

@@ -26,9 +26,9 @@ CONFIG = Config()
 ELEMENT = CONFIG.element_bytes(Memory.INP)
 
 
-def chain(length: int) -> Model:
+def chain(length: int, side: int = 8) -> Model:
     net = Qdq()
-    value = net.input((1, 16, 8, 8))
+    value = net.input((1, 16, side, side))
     for _ in range(length):
         layer = net.layer("Conv", value, np.eye(16, dtype=np.int8)[:, :, None, None] * 100, -7)
         value = net.code(layer, 0)
@@ -175,3 +175,17 @@ def test_every_load_is_of_something_written() -> None:
     known = {e for p in program.inputs for e in range(p.address // ELEMENT, p.address // ELEMENT + 64)}
     ones = program.constants[0][0] // ELEMENT
     assert bytes_of(program, Load) <= known | bytes_of(program, Store) | {ones}
+
+
+def test_a_stage_keeps_off_what_the_one_before_is_storing() -> None:
+    """Of one tile each: they take the two ends of ACC in turn."""
+    (program,) = compiled(chain(4, side=2)).programs.values()
+    first = [
+        min(
+            i.sram
+            for i, owner in zip(decode(program.instructions, CONFIG), program.owners, strict=True)
+            if owner == stage and isinstance(i, Store)
+        )
+        for stage in range(4)
+    ]
+    assert first[0] == first[2] == 0 and first[1] == first[3] > CONFIG.depth(Memory.ACC) // 2

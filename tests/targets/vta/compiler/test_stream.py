@@ -51,7 +51,7 @@ def emitted(steps: list[tuple[Any, ...]]) -> list[Instruction]:
     stream.load(Load(Memory.WGT, 0, 0x100, 1, PLACES, PLACES))
     stream.compute(Load(Memory.ACC, 0, 0x200, 1, PLACES + 1, PLACES + 1), [(0, PLACES + 1)])
     stream.compute(Alu(AluOp.MAX, True, 0, 0, 1, 1, PLACES + 1, 0, 1, 0, 1), [(0, PLACES + 1)])
-    for kind, *values in steps:
+    for stream.owner, (kind, *values) in enumerate(steps):
         if kind == "inp":
             at, dram, count, stored = values
             stream.load(Load(Memory.INP, at, (OUT if stored else INP) + dram, 1, count, count))
@@ -70,9 +70,11 @@ def emitted(steps: list[tuple[Any, ...]]) -> list[Instruction]:
 
 
 @settings(max_examples=250, deadline=None)
-@given(steps=programs())
-def test_every_conflict_is_ordered(steps: list[tuple[Any, ...]]) -> None:
-    check(emitted(steps), CONFIG, micro_ops())
+@given(steps=programs(), long=st.sampled_from([0, 64]))
+def test_every_conflict_is_ordered(steps: list[tuple[Any, ...]], long: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_LONG", long)
+        check(emitted(steps), CONFIG, micro_ops())
 
 
 CONFLICTS: dict[str, list[tuple[Any, ...]]] = {
@@ -84,6 +86,17 @@ CONFLICTS: dict[str, list[tuple[Any, ...]]] = {
     "load after store": [("store", 1, 3, 1), ("inp", 2, 3, 1, True)],
     "store after load": [("inp", 2, 3, 1, True), ("store", 1, 3, 1)],
 }
+
+
+@pytest.mark.parametrize("between", range(1, 9))
+def test_a_nop_in_front_does_not_vouch_for_what_follows(
+    between: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A LOAD waits for the STORE by it; the next LOAD still has to wait for the GEMM behind it."""
+    monkeypatch.setattr(module, "_LONG", 0)
+    gemms = [("gemm", 0, 2, 0)] * between
+    steps = [("store", 1, 3, 1), *gemms, ("inp", 3, 3, 1, True), ("inp", 2, 1, 1, False)]
+    check(emitted(steps), CONFIG, micro_ops())
 
 
 @pytest.mark.parametrize("name", list(CONFLICTS))
@@ -114,3 +127,22 @@ def test_a_load_waits_through_the_compute_module() -> None:
     instructions = emitted([("store", 1, 3, 1), ("inp", 2, 3, 1, True)])
     nops = [i for i in instructions if isinstance(i, Load) and not i.x_size]
     assert len(nops) == 1 and nops[0].pop_next and nops[0].push_prev
+
+
+def test_a_long_instruction_does_not_hold_a_token_back() -> None:
+    """The NOP that passes it on stands in front."""
+    stream = Stream(CONFIG, PYNQ, 0x400)
+    long = Alu(AluOp.MAX, True, 0, 0, 1, 1, 400, 0, 1, 0, 1)
+    for base in (0, 400):
+        stream.compute(long, [(base, base + 400)])
+    stream.store(Store(0, OUT, 1, 8, 8))
+    stream.owner = 1
+    for base in (800, 1200):
+        stream.compute(long, [(base, base + 400)])
+    stream.load(Load(Memory.INP, 0, OUT, 1, 8, 8))
+    instructions = stream.finish()
+    kinds = [type(i).__name__ for i in instructions]
+    nop = next(n for n, i in enumerate(instructions) if isinstance(i, Load) and not i.x_size)
+    assert instructions[nop].pop_next and instructions[nop].push_prev
+    assert kinds[nop + 1] == "Alu" and not instructions[nop + 1].push_prev
+    assert len(instructions) == len(stream.owners) == len(stream.modules)

@@ -1,0 +1,1 @@
+"""float32 graphs in float16 or bfloat16."""

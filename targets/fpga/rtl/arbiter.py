@@ -14,7 +14,7 @@ OUTSTANDING = 16
 
 
 class Arbiter(wiring.Component):
-    """Clients `client0` (asked first) to the last: `requestsN` and `beatsN`; `requests` and `beats` of memory.
+    """Clients `client0` (asked first) to the last: `requestsN`, `beatsN`; `requests` and `beats` of memory.
 
     Memory answers in order. A request, once shown, stays until it is taken, as AXI wants.
     """

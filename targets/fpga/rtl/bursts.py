@@ -82,4 +82,7 @@ class Bursts(wiring.Component):
 
 def fill_rows(rows: data.View, insn: data.View, kind: Value) -> list[object]:
     """The rows of a LOAD or STORE instruction."""
-    return [*(rows[name].eq(insn[name]) for name in ("dram", "y_size", "x_size", "x_stride")), rows.kind.eq(kind)]
+    return [
+        *(rows[name].eq(insn[name]) for name in ("dram", "y_size", "x_size", "x_stride")),
+        rows.kind.eq(kind),
+    ]

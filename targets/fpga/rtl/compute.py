@@ -164,7 +164,16 @@ class Compute(wiring.Component):
         is_gemm, is_alu = load.opcode == Opcode.GEMM, load.opcode == Opcode.ALU
         m.d.comb += [
             loops.nests.payload[name].eq(gemm[name])
-            for name in ("uop_begin", "uop_end", "iter_out", "iter_in", "dst_out", "dst_in", "src_out", "src_in")
+            for name in (
+                "uop_begin",
+                "uop_end",
+                "iter_out",
+                "iter_in",
+                "dst_out",
+                "dst_in",
+                "src_out",
+                "src_in",
+            )
         ]
         m.d.comb += [loops.nests.payload[n].eq(Mux(is_gemm, gemm[n], 0)) for n in ("wgt_out", "wgt_in")]
         with m.If(loops.nests.ready):
@@ -191,22 +200,20 @@ class Compute(wiring.Component):
         with m.If(bubble):
             m.d.comb += [work.ends.eq(1), work.flags.eq(flags)]
         with m.FSM():
-            with m.State("NEXT"):
-                with m.If(insn.valid):
-                    with m.If(is_gemm | is_alu):
-                        m.d.comb += [loops.nests.valid.eq(1), insn.ready.eq(loops.nests.ready)]
-                        m.d.comb += self._unknown.eq(is_alu & (alu.op > AluOp.SHR))
-                    with m.Elif(~loops.valid):
-                        with m.If(load.opcode == Opcode.FINISH):
-                            m.d.comb += [bubble.eq(1), insn.ready.eq(1)]
-                        with m.Elif(load.memory == Memory.UOP):
-                            m.d.comb += uops.jobs.valid.eq(1)
-                            m.next = "UOP"
-                        with m.Else():
-                            m.d.comb += writer.jobs.valid.eq(1)
-                            m.next = "ACC"
-            for name, target in (("UOP", uops), ("ACC", writer)):
-                with m.State(name):
-                    with m.If(target.done):
+            with m.State("NEXT"), m.If(insn.valid):
+                with m.If(is_gemm | is_alu):
+                    m.d.comb += [loops.nests.valid.eq(1), insn.ready.eq(loops.nests.ready)]
+                    m.d.comb += self._unknown.eq(is_alu & (alu.op > AluOp.SHR))
+                with m.Elif(~loops.valid):
+                    with m.If(load.opcode == Opcode.FINISH):
                         m.d.comb += [bubble.eq(1), insn.ready.eq(1)]
-                        m.next = "NEXT"
+                    with m.Elif(load.memory == Memory.UOP):
+                        m.d.comb += uops.jobs.valid.eq(1)
+                        m.next = "UOP"
+                    with m.Else():
+                        m.d.comb += writer.jobs.valid.eq(1)
+                        m.next = "ACC"
+            for name, target in (("UOP", uops), ("ACC", writer)):
+                with m.State(name), m.If(target.done):
+                    m.d.comb += [bubble.eq(1), insn.ready.eq(1)]
+                    m.next = "NEXT"

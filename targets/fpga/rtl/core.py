@@ -1,5 +1,7 @@
 """VTA: fetch, load, compute and store, their tokens and memories, one memory port, and the registers."""
 
+from typing import Any
+
 from amaranth import Cat, Elaboratable, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -11,7 +13,7 @@ from optc.targets.fpga.rtl.counter import TokenCounter
 from optc.targets.fpga.rtl.fetch import Fetch
 from optc.targets.fpga.rtl.fifo import Fifo
 from optc.targets.fpga.rtl.gate import Gate
-from optc.targets.fpga.rtl.layouts import INSTRUCTION_BITS, Flags, beats, log_words, requests
+from optc.targets.fpga.rtl.layouts import INSTRUCTION_BITS, beats, log_words, requests
 from optc.targets.fpga.rtl.load import Load
 from optc.targets.fpga.rtl.store import Store, WriteWord
 from optc.targets.vta.config import Config, Memory
@@ -59,7 +61,8 @@ class Core(wiring.Component):
         m.submodules.compute = compute = Compute(config)
         m.submodules.store = store = Store(config)
         m.submodules.arbiter = arbiter = Arbiter(3)
-        for number, client in enumerate((fetch, compute, load)):
+        clients: tuple[Any, ...] = (fetch, compute, load)
+        for number, client in enumerate(clients):
             wiring.connect(m, client.requests, getattr(arbiter, f"requests{number}"))
             wiring.connect(m, client.beats, getattr(arbiter, f"beats{number}"))
         wiring.connect(m, wiring.flipped(self.reads), arbiter.requests)
@@ -75,7 +78,11 @@ class Core(wiring.Component):
         m.d.comb += ended.eq(compute.retired & compute.flags.finish)
         progress = load.done | compute.retired | store.done
         errors = Cat(
-            fetch.refused, load.refused | compute.refused | store.refused, overflow, self._stuck(m, running, progress), self.fault
+            fetch.refused,
+            load.refused | compute.refused | store.refused,
+            overflow,
+            self._stuck(m, running, progress),
+            self.fault,
         )
         with m.If(self.launch):
             m.d.sync += running.eq(1)
@@ -136,6 +143,3 @@ class Core(wiring.Component):
         overflow = Signal()
         m.d.comb += overflow.eq(Cat(c.overflow for c in counters.values()).any())
         return overflow
-
-
-__all__ = ["Core", "Flags"]

@@ -16,7 +16,7 @@ ROOM = 64
 
 
 class Fetch(wiring.Component):
-    """From `start` on, reads `count` instructions from byte `address` (a multiple of 16) and hands each to its queue.
+    """From `start` on, reads `count` instructions from byte `address`, a multiple of 16, into their queues.
 
     `refused`: an opcode or memory that does not exist. `busy`: instructions are still to come.
     """
@@ -66,7 +66,10 @@ class Fetch(wiring.Component):
         free = Signal(range(ROOM + 1), init=ROOM)
         room, length = Signal(range(BURST + 1)), Signal(range(BURST + 1))
         out = self.requests
-        m.d.comb += [room.eq(BURST - word[: BURST.bit_length() - 1]), length.eq(Mux(words < room, words, room))]
+        m.d.comb += [
+            room.eq(BURST - word[: BURST.bit_length() - 1]),
+            length.eq(Mux(words < room, words, room)),
+        ]
         m.d.comb += [out.payload.word.eq(word), out.payload.more.eq(length - 1)]
         m.d.comb += out.valid.eq((words != 0) & (free >= length))
         asked = out.valid & out.ready
@@ -84,14 +87,13 @@ class Fetch(wiring.Component):
             return [queue.valid.eq(valid), ready.eq(queue.ready)]
 
         with m.Switch(load.opcode):
-            with m.Case(Opcode.LOAD.value):
-                with m.Switch(load.memory):
-                    with m.Case(Memory.INP.value, Memory.WGT.value):
-                        m.d.comb += to(self.load)
-                    with m.Case(Memory.UOP.value, Memory.ACC.value):
-                        m.d.comb += to(self.compute)
-                    with m.Default():
-                        m.d.comb += [self.refused.eq(valid), ready.eq(1)]
+            with m.Case(Opcode.LOAD.value), m.Switch(load.memory):
+                with m.Case(Memory.INP.value, Memory.WGT.value):
+                    m.d.comb += to(self.load)
+                with m.Case(Memory.UOP.value, Memory.ACC.value):
+                    m.d.comb += to(self.compute)
+                with m.Default():
+                    m.d.comb += [self.refused.eq(valid), ready.eq(1)]
             with m.Case(Opcode.STORE.value):
                 m.d.comb += to(self.store)
                 m.d.comb += self.refused.eq(valid & (load.memory != Memory.OUT))

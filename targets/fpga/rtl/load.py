@@ -6,7 +6,14 @@ from amaranth.lib.wiring import In, Out
 
 from optc.targets.fpga.rtl.bursts import Bursts, Rows, fill_rows
 from optc.targets.fpga.rtl.fifo import Fifo
-from optc.targets.fpga.rtl.layouts import INSTRUCTION_BITS, Flags, beats, instruction_layout, log_words, requests
+from optc.targets.fpga.rtl.layouts import (
+    INSTRUCTION_BITS,
+    Flags,
+    beats,
+    instruction_layout,
+    log_words,
+    requests,
+)
 from optc.targets.fpga.rtl.writer import Job, Writer, bank_signature, fill_job
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.isa import Opcode
@@ -65,7 +72,6 @@ class Load(wiring.Component):
         m.d.comb += self.busy.eq(rows.read.valid | jobs.read.valid | writer.busy)
         over = [(writer.write0, Memory.INP), (writer.write1, Memory.WGT)]
         m.d.comb += self.refused.eq(
-            writer.overrun
-            | Cat(p.enable.any() & (p.index >= self._config.depth(k)) for p, k in over).any()
+            writer.overrun | Cat(p.enable.any() & (p.index >= self._config.depth(k)) for p, k in over).any()
         )
         return m

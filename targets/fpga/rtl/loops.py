@@ -13,7 +13,11 @@ ITERATIONS = 14
 def nest_layout(config: Config) -> data.StructLayout:
     """A loop nest: two loops around a range of micro-ops, and how indices move with each."""
     uop = config.log_depth(Memory.UOP)
-    sizes = {"dst": config.log_depth(Memory.ACC), "src": config.log_depth(Memory.INP), "wgt": config.log_depth(Memory.WGT)}
+    sizes = {
+        "dst": config.log_depth(Memory.ACC),
+        "src": config.log_depth(Memory.INP),
+        "wgt": config.log_depth(Memory.WGT),
+    }
     factors = {f"{name}_{loop}": bits for name, bits in sizes.items() for loop in ("out", "in")}
     return data.StructLayout(
         {"uop_begin": uop, "uop_end": uop + 1, "iter_out": ITERATIONS, "iter_in": ITERATIONS, **factors}

@@ -11,9 +11,9 @@ LATENCY = 3
 
 
 class Products(wiring.Component):
-    """`sums`[b * block + o] = sum over k of `inp`[b * block + k] * `wgt`[o * block + k], `LATENCY` cycles later.
+    """`sums`[b * block + o] = sum over k of `inp`[b * block + k] * `wgt`[o * block + k].
 
-    int8 operands, exact sums.
+    int8 operands, exact sums, `LATENCY` cycles later.
     """
 
     def __init__(self, batch: int, block: int) -> None:

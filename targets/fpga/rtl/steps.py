@@ -45,8 +45,8 @@ class Steps(wiring.Component):
 
     `uop_index`, `inp_index`, `wgt_index`: reads of the memories, whose values come two cycles later. ACC and
     OUT are inside: `acc_write` (banks of a word), `out_index` and `out_value`, two cycles later. `retired` is
-    raised with the `flags` of what `ends`. `busy`: something is inside. `refused`: an index beyond its memory,
-    or a shift that VTA has not.
+    raised with the `flags` of what `ends`. `busy`: something is inside. `refused`: an index beyond its
+    memory, or a shift that VTA has not.
     """
 
     def __init__(self, config: Config) -> None:
@@ -123,7 +123,8 @@ class Steps(wiring.Component):
         inp_over, acc_over = (src | wide[bits:].any() for bits in (inp_bits, acc_bits))
         self._beyond = Signal()
         m.d.comb += self._beyond.eq(
-            stage.works & (dst | Mux(stage.operation.gemm, inp_over | wgt, acc_over & ~stage.operation.use_imm))
+            stage.works
+            & (dst | Mux(stage.operation.gemm, inp_over | wgt, acc_over & ~stage.operation.use_imm))
         )
 
     def _products(self, m: Module, indices: dict[str, list[Value]]) -> data.View:
@@ -192,7 +193,10 @@ class Steps(wiring.Component):
                 m.d.comb += [copy.enable.eq(-1), copy.data.eq(self._written)]
             with m.Else():
                 m.d.comb += copy.write_index.eq(self.acc_write.index)
-                m.d.comb += [copy.enable.eq(self.acc_write.enable), copy.data.eq(self.acc_write.data.replicate(len(copy.enable)))]
+                m.d.comb += [
+                    copy.enable.eq(self.acc_write.enable),
+                    copy.data.eq(self.acc_write.data.replicate(len(copy.enable))),
+                ]
         m.submodules.out = out = Banks(self._config.depth(Memory.OUT), 1, 8 * self._lanes)
         low = Cat(self._written.word_select(i, 32)[:8] for i in range(self._lanes))
         m.d.comb += [

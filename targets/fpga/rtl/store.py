@@ -121,7 +121,11 @@ class Store(wiring.Component):
         m.d.comb += [pack.count.eq(insn.x_size), pack.phase.eq(Mux(begin, insn.dram[0], phase))]
         with m.If(begin):
             m.d.comb += pack.begin.eq(1)
-            m.d.sync += [left.eq(insn.y_size), column.eq(insn.x_size), phase.eq(insn.dram[0] ^ insn.x_stride[0])]
+            m.d.sync += [
+                left.eq(insn.y_size),
+                column.eq(insn.x_size),
+                phase.eq(insn.dram[0] ^ insn.x_stride[0]),
+            ]
         with m.Elif(taken):
             m.d.sync += column.eq(column - 1)
             with m.If(column == 1):

@@ -46,7 +46,10 @@ class Uops(wiring.Component):
         low, high = self._banks(m)
         job = self.jobs.payload
         running, flags = Signal(), Signal(Flags)
-        place, left = Signal(17), Signal(17)  # of the low half of the next word; micro-ops, with a skipped one
+        place, left = (
+            Signal(17),
+            Signal(17),
+        )  # of the low half of the next word; micro-ops, with a skipped one
         skip = Signal()
         ended = Signal()
         write = Signal()

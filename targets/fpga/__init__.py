@@ -1,0 +1,1 @@
+"""Target `fpga`: VTA in RTL, its simulation, and bitstreams."""

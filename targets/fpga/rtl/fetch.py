@@ -1,0 +1,103 @@
+"""Fetch: the instruction stream from DRAM into the queues of the three modules."""
+
+from amaranth import Elaboratable, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from optc.targets.fpga.rtl.fifo import Fifo
+from optc.targets.fpga.rtl.layouts import INSTRUCTION_BITS, Beat, beats, instruction_layout, requests
+from optc.targets.vta.config import Config, Memory
+from optc.targets.vta.isa import Opcode
+
+BURST = 32
+"""The longest burst in words: sixteen instructions."""
+ROOM = 64
+"""Words that wait for a queue with room."""
+
+
+class Fetch(wiring.Component):
+    """From `start` on, reads `count` instructions from byte `address`, a multiple of 16, into their queues.
+
+    `refused`: an opcode or memory that does not exist. `busy`: instructions are still to come.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        queue = stream.Signature(INSTRUCTION_BITS)
+        super().__init__(
+            {
+                "start": In(1),
+                "address": In(32),
+                "count": In(22),
+                "requests": Out(requests()),
+                "beats": In(beats()),
+                "load": Out(queue),
+                "compute": Out(queue),
+                "store": Out(queue),
+                "busy": Out(1),
+                "refused": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """Bursts are asked for as far as there is room; two words make an instruction."""
+        m = Module()
+        m.submodules.words = words = Fifo(Beat, ROOM)
+        wiring.connect(m, wiring.flipped(self.beats), words.write)
+        taken = Signal()
+        self._ask(m, taken)
+        low, half, left = Signal(64), Signal(), Signal(22)
+        insn = Signal(INSTRUCTION_BITS)
+        m.d.comb += insn.eq(Mux(half, low, 0) | words.read.payload.data << 64)
+        valid, ready = Signal(), Signal()
+        m.d.comb += [valid.eq(half & words.read.valid), taken.eq(words.read.valid & (~half | ready))]
+        m.d.comb += [words.read.ready.eq(taken), self.busy.eq(left != 0)]
+        with m.If(taken):
+            m.d.sync += [low.eq(words.read.payload.data), half.eq(~half)]
+            with m.If(half):
+                m.d.sync += left.eq(left - 1)
+        with m.If(self.start):
+            m.d.sync += [left.eq(self.count), half.eq(0)]
+        self._route(m, insn, valid, ready)
+        return m
+
+    def _ask(self, m: Module, taken: Signal) -> None:
+        word, words = Signal(29), Signal(23)
+        free = Signal(range(ROOM + 1), init=ROOM)
+        room, length = Signal(range(BURST + 1)), Signal(range(BURST + 1))
+        out = self.requests
+        m.d.comb += [
+            room.eq(BURST - word[: BURST.bit_length() - 1]),
+            length.eq(Mux(words < room, words, room)),
+        ]
+        m.d.comb += [out.payload.word.eq(word), out.payload.more.eq(length - 1)]
+        m.d.comb += out.valid.eq((words != 0) & (free >= length))
+        asked = out.valid & out.ready
+        m.d.sync += free.eq(free - Mux(asked, length, 0) + taken)
+        with m.If(asked):
+            m.d.sync += [word.eq(word + length), words.eq(words - length)]
+        with m.If(self.start):
+            m.d.sync += [word.eq(self.address[3:]), words.eq(self.count << 1)]
+
+    def _route(self, m: Module, insn: Signal, valid: Signal, ready: Signal) -> None:
+        load = data.View(instruction_layout(Opcode.LOAD, self._config), insn)
+        m.d.comb += [queue.payload.eq(insn) for queue in (self.load, self.compute, self.store)]
+
+        def to(queue: wiring.PureInterface) -> list[object]:
+            return [queue.valid.eq(valid), ready.eq(queue.ready)]
+
+        with m.Switch(load.opcode):
+            with m.Case(Opcode.LOAD.value), m.Switch(load.memory):
+                with m.Case(Memory.INP.value, Memory.WGT.value):
+                    m.d.comb += to(self.load)
+                with m.Case(Memory.UOP.value, Memory.ACC.value):
+                    m.d.comb += to(self.compute)
+                with m.Default():
+                    m.d.comb += [self.refused.eq(valid), ready.eq(1)]
+            with m.Case(Opcode.STORE.value):
+                m.d.comb += to(self.store)
+                m.d.comb += self.refused.eq(valid & (load.memory != Memory.OUT))
+            with m.Case(Opcode.GEMM.value, Opcode.ALU.value, Opcode.FINISH.value):
+                m.d.comb += to(self.compute)
+            with m.Default():
+                m.d.comb += [self.refused.eq(valid), ready.eq(1)]

@@ -1,0 +1,208 @@
+"""The pipeline of compute: steps of GEMM and ALU go in, one a cycle, and change ACC and OUT."""
+
+from amaranth import Cat, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from optc.targets.fpga.rtl.alu import Lane
+from optc.targets.fpga.rtl.banks import Banks
+from optc.targets.fpga.rtl.layouts import Flags, lanes, uop_layout
+from optc.targets.fpga.rtl.loops import index_bits, step_layout
+from optc.targets.fpga.rtl.products import LATENCY, Products
+from optc.targets.fpga.rtl.writer import write_signature
+from optc.targets.vta.config import Config, Memory
+from optc.targets.vta.isa import AluOp
+
+UOP, INDICES, OPERANDS = 2, 3, 5
+"""In which stage a step has its micro-op, its indices, and its INP and WGT elements."""
+EXECUTE = OPERANDS + LATENCY
+"""Stage of the sum or ALU operation; the two operands from ACC are asked for two stages before."""
+RETIRE = EXECUTE + 1
+"""Stage in which ACC and OUT are written, and tokens given."""
+BEHIND = 3
+"""Steps that may not see in ACC what was written just before them: they get it from the stages behind."""
+
+
+class Operation(data.Struct):
+    """What a step does: `gemm`, or the ALU's `op` with `imm` or a second operand; `reset` sets to zero."""
+
+    gemm: 1
+    reset: 1
+    op: 2
+    use_imm: 1
+    imm: signed(16)
+
+
+def work_layout(config: Config) -> data.StructLayout:
+    """What goes into the pipeline: a `step` (if `works`), and what is done when it comes out."""
+    return data.StructLayout(
+        {"works": 1, "step": step_layout(config), "operation": Operation, "ends": 1, "flags": Flags}
+    )
+
+
+class Steps(wiring.Component):
+    """Takes `work` every cycle and never stops; what goes in together comes out after `RETIRE` cycles.
+
+    `uop_index`, `inp_index`, `wgt_index`: reads of the memories, whose values come two cycles later. ACC and
+    OUT are inside: `acc_write` (banks of a word), `out_index` and `out_value`, two cycles later. `retired` is
+    raised with the `flags` of what `ends`. `busy`: something is inside. `refused`: an index beyond its
+    memory, or a shift that VTA has not.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._lanes = config.batch * config.block
+        bits = index_bits(config)
+        super().__init__(
+            {
+                "work": In(work_layout(config)),
+                "uop_index": Out(config.log_depth(Memory.UOP)),
+                "uop_value": In(32),
+                "inp_index": Out(config.log_depth(Memory.INP)),
+                "inp_value": In(lanes(self._lanes, 8)),
+                "wgt_index": Out(bits["wgt"]),
+                "wgt_value": In(lanes(config.block**2, 8)),
+                "acc_write": In(write_signature(max(self._lanes // 2, 1), 64)),
+                "out_index": In(bits["dst"]),
+                "out_value": Out(8 * self._lanes),
+                "retired": Out(1),
+                "flags": Out(Flags),
+                "busy": Out(1),
+                "refused": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """The stages, the memories, and the lanes."""
+        m = Module()
+        stages = self._stages(m)
+        indices = self._indices(m, stages)
+        sums = self._products(m, indices)
+        operands = self._accumulators(m, stages, indices)
+        results = self._execute(m, stages[EXECUTE], sums, operands)
+        self._retire(m, stages, indices, results)
+        return m
+
+    def _stages(self, m: Module) -> list[data.View]:
+        """The work in each stage, from 0 (this cycle's) on."""
+        stages: list[data.View] = [self.work]
+        for number in range(1, RETIRE + BEHIND):
+            stage = Signal(work_layout(self._config), name=f"stage{number}")
+            m.d.sync += stage.eq(stages[-1])
+            stages.append(stage)
+        m.d.comb += self.busy.eq(Cat(s.works | s.ends for s in stages[1:]).any())
+        return stages
+
+    def _indices(self, m: Module, stages: list[data.View]) -> dict[str, list[Value]]:
+        """Where a step in each stage from `INDICES` on writes and reads: by stage, lists of signals."""
+        m.d.comb += self.uop_index.eq(self.work.step.uop)
+        uop = data.View(uop_layout(self._config), self.uop_value)
+        found: dict[str, list[Value]] = {}
+        beyond = []
+        step = stages[UOP].step
+        for name, bits in index_bits(self._config).items():
+            index = Signal(bits + 1, name=name)
+            total = step[name][:bits] + uop[name]
+            m.d.sync += index.eq(Cat(total[:bits], total[bits:].any() | step[name][bits]))
+            beyond.append(index[bits])
+            found[name] = [index[:bits]] * (INDICES + 1)
+            for number in range(INDICES + 1, RETIRE + BEHIND):
+                register = Signal(bits, name=f"{name}{number}")
+                m.d.sync += register.eq(found[name][-1])
+                found[name].append(register)
+        self._check(m, stages[INDICES], beyond, found)
+        return found
+
+    def _check(
+        self, m: Module, stage: data.View, beyond: list[Value], indices: dict[str, list[Value]]
+    ) -> None:
+        """Raise `refused` for a step whose indices pass what they are used for."""
+        dst, src, wgt = beyond
+        inp_bits, acc_bits = (self._config.log_depth(k) for k in (Memory.INP, Memory.ACC))
+        wide = indices["src"][INDICES]
+        inp_over, acc_over = (src | wide[bits:].any() for bits in (inp_bits, acc_bits))
+        self._beyond = Signal()
+        m.d.comb += self._beyond.eq(
+            stage.works
+            & (dst | Mux(stage.operation.gemm, inp_over | wgt, acc_over & ~stage.operation.use_imm))
+        )
+
+    def _products(self, m: Module, indices: dict[str, list[Value]]) -> data.View:
+        m.submodules.products = products = Products(self._config.batch, self._config.block)
+        m.d.comb += [self.inp_index.eq(indices["src"][INDICES]), self.wgt_index.eq(indices["wgt"][INDICES])]
+        m.d.comb += [products.inp.eq(self.inp_value), products.wgt.eq(self.wgt_value)]
+        return products.sums
+
+    def _accumulators(
+        self, m: Module, stages: list[data.View], indices: dict[str, list[Value]]
+    ) -> tuple[data.View, data.View]:
+        """The two operands of the step in `EXECUTE`: at `dst` and at `src`, with what was just made."""
+        self._written = Signal(32 * self._lanes)  # the result in RETIRE
+        behind = [self._written]
+        for number in range(1, BEHIND):
+            register = Signal(32 * self._lanes, name=f"written{number}")
+            m.d.sync += register.eq(behind[-1])
+            behind.append(register)
+        self._copies = []
+        operands = []
+        for name in ("dst", "src"):
+            copy = Banks(self._config.depth(Memory.ACC), max(self._lanes // 2, 1), 64)
+            m.submodules[f"acc_{name}"] = copy
+            self._copies.append(copy)
+            m.d.comb += copy.read_index.eq(indices[name][EXECUTE - 2])
+            operand = Signal(32 * self._lanes, name=f"operand_{name}")
+            m.d.comb += operand.eq(copy.value)
+            for age in reversed(range(BEHIND)):
+                # Compared a stage early, when the step that is `age` before RETIRE is a stage early too.
+                hit = Signal(name=f"hit_{name}{age}")
+                older = EXECUTE + age
+                same = indices[name][EXECUTE - 1] == indices["dst"][older]
+                m.d.sync += hit.eq(same & stages[older].works)
+                with m.If(hit):
+                    m.d.comb += operand.eq(behind[age])
+            operands.append(data.View(lanes(self._lanes, 32), operand))
+        return operands[0], operands[1]
+
+    def _execute(
+        self, m: Module, stage: data.View, sums: data.View, operands: tuple[data.View, data.View]
+    ) -> list[Value]:
+        """The results of the step in `EXECUTE`, a lane each, and whether the lanes refuse it."""
+        results, refused = [], []
+        do = stage.operation
+        for number in range(self._lanes):
+            m.submodules[f"lane{number}"] = lane = Lane()
+            x = operands[0][number]
+            # A GEMM step is an ADD of the sum.
+            second = Mux(do.gemm, sums[number], Mux(do.use_imm, do.imm, operands[1][number]))
+            m.d.comb += [lane.x.eq(x), lane.y.eq(second), lane.op.eq(Mux(do.gemm, AluOp.ADD.value, do.op))]
+            results.append(Mux(do.gemm & do.reset, 0, lane.result))
+            refused.append(lane.refused)
+        m.d.sync += self.refused.eq(self._beyond | (stage.works & ~do.gemm & Cat(refused).any()))
+        m.d.sync += self._written.eq(Cat(r[:32] for r in results))
+        return results
+
+    def _retire(
+        self, m: Module, stages: list[data.View], indices: dict[str, list[Value]], results: list[Value]
+    ) -> None:
+        """Write ACC (both copies) and OUT, and give what the step gives."""
+        last = stages[RETIRE]
+        m.d.comb += [self.retired.eq(last.ends), self.flags.eq(last.flags)]
+        for copy in self._copies:
+            with m.If(last.works):
+                m.d.comb += copy.write_index.eq(indices["dst"][RETIRE])
+                m.d.comb += [copy.enable.eq(-1), copy.data.eq(self._written)]
+            with m.Else():
+                m.d.comb += copy.write_index.eq(self.acc_write.index)
+                m.d.comb += [
+                    copy.enable.eq(self.acc_write.enable),
+                    copy.data.eq(self.acc_write.data.replicate(len(copy.enable))),
+                ]
+        m.submodules.out = out = Banks(self._config.depth(Memory.OUT), 1, 8 * self._lanes)
+        low = Cat(self._written.word_select(i, 32)[:8] for i in range(self._lanes))
+        m.d.comb += [
+            out.write_index.eq(indices["dst"][RETIRE]),
+            out.enable.eq(last.works & ~(last.operation.gemm & last.operation.reset)),
+            out.data.eq(low),
+            out.read_index.eq(self.out_index),
+            self.out_value.eq(out.value),
+        ]

@@ -118,19 +118,22 @@ def with_float_ends(model: Model) -> Model:
 
 
 def _input(graph: gs.Graph, index: int, end: End, names: set[str]) -> gs.Node:
-    inner = graph.inputs[index]
-    outer = gs.Variable(inner.name, np.dtype(np.float32), inner.shape)
-    inner.name = free_name(f"{outer.name}_codes", names)
-    graph.inputs[index] = outer
+    outer, inner = _parted(graph.inputs, index, names)
     return _between(outer, inner, end, end.element, "QuantizeLinear", names)
 
 
 def _output(graph: gs.Graph, index: int, end: End, names: set[str]) -> gs.Node:
-    inner = graph.outputs[index]
+    outer, inner = _parted(graph.outputs, index, names)
+    return _between(inner, outer, end, TensorProto.FLOAT, "DequantizeLinear", names)
+
+
+def _parted(ends: list[gs.Tensor], index: int, names: set[str]) -> tuple[gs.Variable, gs.Tensor]:
+    """A float32 end in place of the one at `index`, of its name, and that one, renamed."""
+    inner = ends[index]
     outer = gs.Variable(inner.name, np.dtype(np.float32), inner.shape)
     inner.name = free_name(f"{outer.name}_codes", names)
-    graph.outputs[index] = outer
-    return _between(inner, outer, end, TensorProto.FLOAT, "DequantizeLinear", names)
+    ends[index] = outer
+    return outer, inner
 
 
 def _between(source: gs.Tensor, target: gs.Tensor, end: End, to: int, op: str, names: set[str]) -> gs.Node:

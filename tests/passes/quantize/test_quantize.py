@@ -1,11 +1,10 @@
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
+from optimized import fused
 
 from optc.models.data import Samples
 from optc.models.errors import InputError
@@ -55,15 +54,6 @@ def context_of(folder: Path, **arrays: np.ndarray) -> Context:
 def check(model: Model) -> None:
     onnx.checker.check_model(model.to_proto(), full_check=True)
     onnx.shape_inference.infer_shapes(model.to_proto(), check_type=True, strict_mode=True, data_prop=True)
-
-
-def fused(model: Model, folder: Path) -> Counter[str]:
-    """The operators that ONNX Runtime makes of the model, optimizations on."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(folder / "optimized.onnx")
-    ort.InferenceSession(model.to_proto().SerializeToString(), options, ["CPUExecutionProvider"])
-    return Counter(n.op_type for n in onnx.load(folder / "optimized.onnx").graph.node)
 
 
 AFTER = """{

@@ -1,13 +1,12 @@
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optimized import fused
 
 from optc.models.model import Model
 from optc.models.session import Session
@@ -88,15 +87,6 @@ def product(x: np.ndarray, weight: np.ndarray, per_channel: bool = True) -> np.n
     integers = np.rint(weight / scale.astype(np.float64)).astype(np.int64)
     sums = (codes - zero.astype(np.int64)) @ integers
     return np.asarray(sums.astype(np.float32) * (x_scale * scale))
-
-
-def fused(model: Model, folder: Path) -> Counter[str]:
-    """The operators that ONNX Runtime makes of the model."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(folder / "optimized.onnx")
-    ort.InferenceSession(model.to_proto().SerializeToString(), options, ["CPUExecutionProvider"])
-    return Counter(n.op_type for n in onnx.load(folder / "optimized.onnx").graph.node)
 
 
 def test_before_and_after() -> None:

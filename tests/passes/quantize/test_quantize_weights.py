@@ -1,11 +1,10 @@
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
+from optimized import fused
 
 from optc.models.data import Samples
 from optc.models.errors import InputError
@@ -130,15 +129,6 @@ def feeds(count: int = 3, seed: int = 1) -> dict[str, np.ndarray]:
 
 def snr(wanted: np.ndarray, found: np.ndarray) -> float:
     return float(10 * np.log10(np.square(wanted).sum() / np.square(found - wanted).sum()))
-
-
-def fused(model: Model, folder: Path) -> Counter[str]:
-    """The operators that ONNX Runtime makes of the model."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(folder / "optimized.onnx")
-    ort.InferenceSession(model.to_proto().SerializeToString(), options, ["CPUExecutionProvider"])
-    return Counter(n.op_type for n in onnx.load(folder / "optimized.onnx").graph.node)
 
 
 def test_before_and_after() -> None:

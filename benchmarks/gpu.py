@@ -14,6 +14,7 @@ skipped. Exit status 1 where a model fails, 3 without a GPU.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -104,6 +105,12 @@ def _row(folder: Path, name: str) -> Row:
     }
 
 
+def gpu_name() -> str:
+    """Name and driver of GPU 0, as NVIDIA's driver tells them."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
 def main() -> int:
     """Run as the module's docstring says."""
     parser = argparse.ArgumentParser(
@@ -130,7 +137,8 @@ def main() -> int:
     print(f"every model right: {'holds' if holds else 'FAILS'}")
     if not options.check:
         packages = ("optc", "apache-tvm", "onnx", "onnxruntime", "numpy")
-        write("gpu", header(packages, {"inputs": SEED}), rows, {"every model right": holds})
+        head = header(packages, {"inputs": SEED}) | {"gpu": gpu_name()}
+        write("gpu", head, rows, {"every model right": holds})
     return int(not holds)
 
 

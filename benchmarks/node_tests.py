@@ -1,9 +1,9 @@
 """Which of ONNX's own node tests optc compiles and runs like ONNX Runtime.
 
-    python benchmarks/node_tests.py [--only TEXT] [--jobs N] [--bind] [--check]
+    python benchmarks/node_tests.py [--target cpu|cuda] [--only TEXT] [--jobs N] [--bind] [--check]
 
 `--bind` makes constants of all inputs but the first, as real models have them. A case counts where ONNX
-Runtime passes it. Each case runs in a worker process, so that a crash is a row.
+Runtime passes it. Each case runs in a worker process, so that a crash is a row. `--target cuda` needs a GPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 Row = dict[str, Any]
 
-TIMEOUT = 20
+TIMEOUT = 60
 """Seconds without a row after which a worker is killed."""
 
 
@@ -101,17 +101,24 @@ def reference(case: Any) -> str | None:
     return None
 
 
-def optc_row(case: Any) -> Row:
-    """Compile the case for cpu, run it, compare it with ONNX Runtime on the same model."""
+def build(model: Any, target: str, folder: Path) -> Any:
+    """An artifact of `model` for this machine."""
+    from optc.targets.cpu import Cpu
+    from optc.targets.cuda.cuda import Cuda, gpu_capability
+
+    return (Cuda((f"sm_{gpu_capability()}",)) if target == "cuda" else Cpu()).build(model, folder)
+
+
+def optc_row(case: Any, target: str) -> Row:
+    """Compile the case, run it, compare it with ONNX Runtime on the same model."""
     from optc.models.model import Model
     from optc.models.session import Session
     from optc.passes.base import Exact
     from optc.passes.verify.compare import compare
-    from optc.targets.cpu import Cpu
 
     model = Model(case.model)
     with tempfile.TemporaryDirectory() as folder:
-        artifact = Cpu().build(model, Path(folder))
+        artifact = build(model, target, Path(folder))
         where = {p.where for p in artifact.placement}
         kind = artifact.manifest["program"]["kind"]
         reasons = sorted({p.reason for p in artifact.placement if p.reason})
@@ -126,7 +133,7 @@ def optc_row(case: Any) -> Row:
     return row | {"status": "ok"}
 
 
-def worker(names: list[str], bind: bool, pipe: Any) -> None:
+def worker(names: list[str], bind: bool, target: str, pipe: Any) -> None:
     """Judge the named cases one by one and send a row for each."""
     found = cases("", bind)
     for name in names:
@@ -138,20 +145,20 @@ def worker(names: list[str], bind: bool, pipe: Any) -> None:
             row |= {"status": "not counted", "detail": reason}
         else:
             try:
-                row |= optc_row(case)
+                row |= optc_row(case, target)
             except Exception as error:
                 text = (str(error).splitlines() or [""])[0]
                 row |= {"status": "failed", "detail": f"{type(error).__name__}: {text[:200]}"}
         pipe.send(("row", row))
 
 
-def judge(names: list[str], bind: bool) -> Iterator[Row]:
+def judge(names: list[str], bind: bool, target: str) -> Iterator[Row]:
     """Rows for the named cases; a worker that dies costs the case that it was at."""
     left = list(names)
     context = multiprocessing.get_context("spawn")
     while left:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=worker, args=(left, bind, theirs))
+        process = context.Process(target=worker, args=(left, bind, target, theirs))
         process.start()
         theirs.close()
         current, died = left[0], "the process died"
@@ -172,9 +179,9 @@ def judge(names: list[str], bind: bool) -> Iterator[Row]:
         process.join()
 
 
-def _judge_all(names: list[str], bind: bool) -> list[Row]:
+def _judge_all(names: list[str], bind: bool, target: str) -> list[Row]:
     rows = []
-    for row in judge(names, bind):
+    for row in judge(names, bind, target):
         rows.append(row)
         if row["status"] not in ("ok", "not counted"):
             print(row["name"], row["status"], row.get("kind", ""), row["detail"], flush=True)
@@ -184,6 +191,7 @@ def _judge_all(names: list[str], bind: bool) -> list[Row]:
 def main() -> int:
     """Run the sweep, print the counts, write the rows; 1 where the bar does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", default="", help="cases whose name holds this text; writes nothing")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--bind", action="store_true", help="constants in place of all inputs but the first")
@@ -192,7 +200,7 @@ def main() -> int:
     names = list(cases(options.only, options.bind))
     with ThreadPoolExecutor(options.jobs) as pool:
         shares = [names[i :: options.jobs] for i in range(options.jobs)]
-        parts = list(pool.map(lambda share: _judge_all(share, options.bind), shares))
+        parts = list(pool.map(lambda share: _judge_all(share, options.bind, options.target), shares))
     rows = sorted((r for part in parts for r in part), key=lambda r: str(r["name"]))
     counted = [r for r in rows if r["status"] != "not counted"]
     passed = [r for r in counted if r["status"] == "ok"]
@@ -203,7 +211,10 @@ def main() -> int:
     if not options.only and not options.check:
         head = header(["onnx", "onnxruntime", "apache-tvm", "numpy"], {})
         bar = {"passed": len(passed), "counted": len(counted), "kinds": kinds, "holds": holds}
-        print(write("node_tests_bound" if options.bind else "node_tests", head, rows, {"node tests": bar}))
+        name = (
+            "node_tests" + ("_cuda" if options.target == "cuda" else "") + ("_bound" if options.bind else "")
+        )
+        print(write(name, head, rows, {"node tests": bar}))
     return 0 if holds else 1
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -74,7 +77,8 @@ class Cuda:
 
         host = {"kind": "llvm"} | ({"mcpu": native_level()} if native_level() != "generic" else {})
         target = tvm.target.Target({"kind": "cuda", "arch": kernels.lowest(self.arch), "host": host})
-        return build(module, target, schedule())
+        with _source_only():
+            return build(module, target, schedule())
 
     def runner(self, artifact: Artifact) -> Runner:
         """Load the artifact; `MissingError` without a GPU, or on a card that it was not built for."""
@@ -86,6 +90,20 @@ class Cuda:
         module = kernels.load(artifact.folder, self.arch, capability) if program["kernels"] else None
         specs = (manifest["inputs"], manifest["outputs"])
         return vm.Program(artifact.folder, specs, program["islands"], "cuda", module)
+
+
+@contextmanager
+def _source_only() -> Iterator[None]:
+    """Let TVM leave kernels as CUDA source: where it finds a GPU, it would compile them for that one."""
+    name = "TVM_COMPILE_FORCE_FALLBACK"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _device_module(executable: Any) -> Any:

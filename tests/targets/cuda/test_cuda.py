@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+import tvm_ffi
 
 import optc
 from optc.models.errors import InputError, MissingError
@@ -47,6 +48,25 @@ def test_the_manifest_tells_target_and_placement(artifact: Path) -> None:
 
 def test_same_bytes_again(artifact: Path, tmp_path: Path) -> None:
     optc.compile(model(), Cuda(("sm_90", "sm_80")), "", out=tmp_path / "again.cuda")
+    for path in artifact.iterdir():
+        assert (tmp_path / "again.cuda" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_where_tvm_would_compile_for_the_gpu_it_finds(artifact: Path, tmp_path: Path) -> None:
+    """On a machine with a GPU, TVM registers this function and makes cubins of its own."""
+    factory = "ffi.Module.create.cuda"
+    if tvm_ffi.get_global_func(factory, allow_missing=True) is None:
+
+        def refuse(*_: object) -> None:
+            raise AssertionError("TVM compiled the kernels")
+
+        tvm_ffi.register_global_func(factory, refuse)
+        try:
+            optc.compile(model(), Cuda(("sm_90", "sm_80")), "", out=tmp_path / "again.cuda")
+        finally:
+            tvm_ffi.registry.remove_global_func(factory)
+    else:
+        optc.compile(model(), Cuda(("sm_90", "sm_80")), "", out=tmp_path / "again.cuda")
     for path in artifact.iterdir():
         assert (tmp_path / "again.cuda" / path.name).read_bytes() == path.read_bytes(), path.name
 

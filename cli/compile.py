@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--arch", metavar="sm_80,…", help="cuda: the architectures to build for.")
 @click.option("--config", metavar="vta.json", help="vta: the machine's configuration; else the original's.")
 @click.option("--timing", metavar="pynq|de10", help="vta: whose cycles are counted.")
-@click.option("--device", metavar="fsim|timed", help="vta: the simulator that runs the artifact.")
+@click.option("--device", metavar="fsim|timed|rtl", help="vta: the simulator that runs the artifact.")
 @shared_options
 @click.option("--run", "run_it", is_flag=True, help="Run the artifact once, on -i or generated inputs.")
 @click.option("-o", "--out", metavar="DIR", help="The artifact's folder; MODELNAME.TARGET by default.")

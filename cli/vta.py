@@ -25,7 +25,7 @@ def command() -> None:
 
 @verb("exec")
 @click.argument("file", metavar="FILE.npz")
-@click.option("--device", type=click.Choice(["fsim", "timed"]), default="fsim", show_default=True)
+@click.option("--device", type=click.Choice(["fsim", "timed", "rtl"]), default="fsim", show_default=True)
 @click.option(
     "--timing", type=click.Choice(["pynq", "de10"]), help="Whose cycles `timed` counts (default: pynq)."
 )
@@ -33,6 +33,9 @@ def command() -> None:
 @click.option("--order", type=int, metavar="SEED", help="Run ready instructions in random order (fsim).")
 @click.option("--unchecked", is_flag=True, help="Skip the checker; the simulator itself stops at a fault.")
 @click.option("--profile", is_flag=True, help="Show where the cycles go (timed).")
+@click.option("--latency", type=click.IntRange(0, 100_000), help="Cycles until memory answers (rtl; 16).")
+@click.option("--stall", type=click.IntRange(0, 255), help="Of 256 cycles, in how many memory waits (rtl).")
+@click.option("--trace", metavar="FROM:TO", help="Write these cycles to FILE.vcd, in this folder (rtl).")
 @click.pass_context
 def execute(ctx: click.Context, /, file: str, **options: Any) -> int:
     """Run one program and compare the memory with what the file expects.
@@ -49,7 +52,7 @@ def execute(ctx: click.Context, /, file: str, **options: Any) -> int:
     program = Program.load(Path(file))
     if not options["unchecked"]:
         _check(program, config)
-    device = _device(program, config, options)
+    device = _device(program, config, options | {"file": file}, settings.quiet)
     cycles = _run(program, device)
     found = {"device": options["device"], "cycles": cycles, **_compare(program, device)}
     if options["profile"]:
@@ -64,12 +67,22 @@ def execute(ctx: click.Context, /, file: str, **options: Any) -> int:
 command.add_command(execute)
 
 
+_NEEDS = {
+    "timing": "timed",
+    "profile": "timed",
+    "order": "fsim",
+    "latency": "rtl",
+    "stall": "rtl",
+    "trace": "rtl",
+}
+"""The device that an option is for."""
+
+
 def _refuse(options: dict[str, Any]) -> None:
     """Options of one device given to the other (`UsageError`)."""
-    timed = options["device"] == "timed"
-    for name, fits in (("timing", timed), ("profile", timed), ("order", not timed)):
-        if options[name] not in (None, False) and not fits:
-            raise click.UsageError(f"--{name} needs --device {'fsim' if timed else 'timed'}")
+    for name, device in _NEEDS.items():
+        if options[name] not in (None, False) and options["device"] != device:
+            raise click.UsageError(f"--{name} needs --device {device}")
 
 
 def _check(program: Program, config: Config) -> None:
@@ -80,17 +93,41 @@ def _check(program: Program, config: Config) -> None:
     check(decode(program.instructions, config), config, program.memory_image())
 
 
-def _device(program: Program, config: Config, options: dict[str, Any]) -> Device:
+def _device(program: Program, config: Config, options: dict[str, Any], quiet: bool) -> Device:
     """The simulator asked for, with memory up to the highest address of the file, at least the usual size."""
     from optc.targets.vta.sim import MEMORY_BYTES, Fsim
 
     memory = max(MEMORY_BYTES, program.place() + program.instructions.nbytes)
     if options["device"] == "fsim":
         return Fsim(config, memory, options["order"])
+    if options["device"] == "rtl":
+        return _rtl(config, memory, options, quiet)
     from optc.targets.vta.timed import Timed
     from optc.targets.vta.timing import TIMINGS
 
     return Timed(config, TIMINGS[options["timing"] or "pynq"], memory)
+
+
+def _rtl(config: Config, memory: int, options: dict[str, Any], quiet: bool) -> Device:
+    """The RTL in Verilator, built on the first use."""
+    from optc.cli.progress import terminal_progress
+    from optc.targets.fpga.rtlsim import Bus, RtlSim, Waves
+
+    trace, path = options["trace"], Path(options["file"]).with_suffix(".vcd").name
+    waves = Waves(Path(path), *_window(trace)) if trace else None
+    with terminal_progress(quiet) as progress:
+        if progress:
+            progress.begin("building the RTL's simulator (once)")
+        given = {n: options[n] for n in ("latency", "stall") if options[n] is not None}
+        return RtlSim(config, memory, Bus(**given), waves)
+
+
+def _window(text: str) -> tuple[int, int]:
+    """Two cycles out of FROM:TO (`UsageError` where they are none)."""
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise click.UsageError(f"--trace {text}: not of the form FROM:TO, two cycles, such as 0:500")
+    return int(first), int(last)
 
 
 def _run(program: Program, device: Device) -> int:
@@ -138,10 +175,10 @@ def _print(found: dict[str, Any]) -> None:
     else:
         place = f"{first['address']:#x}: got {first['got']:#04x}, want {first['want']:#04x}"
         out.print(f"no match: {found['differ']} of {found['compared']} bytes differ, first at {place}")
-    if found["device"] == "timed":
+    if found["device"] != "fsim":
         out.print(f"{found['cycles']} cycles")
     else:
-        out.print("cycles: fsim counts none; --device timed does")
+        out.print("cycles: fsim counts none; --device timed and --device rtl do")
     if "profile" in found:
         rows = [(name, *(str(v) for v in spent.values())) for name, spent in found["profile"].items()]
         print_table(["cycles", ">busy", ">waits for a token", ">waits for memory"], rows)

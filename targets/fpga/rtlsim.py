@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optc.models.errors import InputError
+from optc.targets.fpga.link import check_errors
 from optc.targets.fpga.verilate import library
 from optc.targets.vta.config import Config
 from optc.targets.vta.device import Ram
@@ -16,13 +17,6 @@ from optc.targets.vta.sim import MEMORY_BYTES
 
 LIMIT = 1 << 40
 """Cycles after which a run is given up; the core's own watchdog is far earlier."""
-_ERRORS = (
-    "an instruction that VTA does not define",
-    "a place beyond a memory on the chip, an empty loop, or a shift that VTA has not",
-    "more tokens than a counter holds",
-    "no progress: a token is missing",
-    "an address beyond memory",
-)
 
 
 @dataclass(frozen=True)
@@ -34,13 +28,28 @@ class Bus:
     seed: int = 0
 
 
-class RtlSim:
-    """A `Device` that is the RTL, cycle by cycle."""
+@dataclass(frozen=True)
+class Waves:
+    """A file of waves (VCD): the cycles `first` to before `last` of a run, counted from its launch."""
 
-    def __init__(self, config: Config, memory_bytes: int = MEMORY_BYTES, bus: Bus | None = None) -> None:
-        self.config, self._bus = config, bus or Bus()
+    path: Path
+    first: int
+    last: int
+
+
+class RtlSim:
+    """A `Device` that is the RTL, cycle by cycle; `waves`: what to write of each run."""
+
+    def __init__(
+        self,
+        config: Config,
+        memory_bytes: int = MEMORY_BYTES,
+        bus: Bus | None = None,
+        waves: Waves | None = None,
+    ) -> None:
+        self.config, self._bus, self._waves = config, bus or Bus(), waves
         self._ram = Ram(memory_bytes)
-        self._run = ctypes.CDLL(str(library(config))).vta_run
+        self._run = ctypes.CDLL(str(library(config, waves is not None))).vta_run
 
     def write(self, address: int, data: NDArray[np.uint8]) -> None:
         """As `Device.write`."""
@@ -56,6 +65,7 @@ class RtlSim:
         memory, cycles = self._ram.bytes, ctypes.c_uint32()
         place = ctypes.c_void_p(memory.ctypes.data)
         bus = (self._bus.latency, self._bus.stall, self._bus.seed)
+        waves = self._waves
         found = self._run(
             place,
             ctypes.c_uint64(memory.size),
@@ -64,8 +74,9 @@ class RtlSim:
             *map(ctypes.c_uint32, bus),
             ctypes.c_uint64(LIMIT),
             ctypes.byref(cycles),
+            ctypes.c_char_p(bytes(waves.path) if waves else None),
+            ctypes.c_uint64(waves.first if waves else 0),
+            ctypes.c_uint64(waves.last if waves else 0),
         )
-        errors = [text for bit, text in enumerate(_ERRORS) if found >> bit & 1]
-        if found:
-            raise InputError(f"the core stopped: {'; '.join(errors) or 'it did not end'}")
+        check_errors(found)
         return cycles.value

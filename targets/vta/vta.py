@@ -49,7 +49,7 @@ class Vta:
 
     config: str = ""
     timing: Literal["pynq", "de10"] = "pynq"
-    device: Literal["fsim", "timed"] = "fsim"
+    device: Literal["fsim", "timed", "rtl"] = "fsim"
 
     @property
     def machine(self) -> Config:
@@ -139,6 +139,10 @@ class VtaRunner:
 def _device(target: Vta, config: Config, end: int) -> Device:
     if target.device == "timed":
         return Timed(config, TIMINGS[target.timing], end)
+    if target.device == "rtl":
+        from optc.targets.fpga.rtlsim import RtlSim
+
+        return RtlSim(config, end)
     return Fsim(config, end)
 
 

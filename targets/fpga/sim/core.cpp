@@ -9,6 +9,9 @@
 
 #include "Vvta.h"
 #include "verilated.h"
+#if VM_TRACE
+#include "verilated_vcd_c.h"
+#endif
 
 namespace {
 
@@ -76,11 +79,31 @@ struct Machine {
         core.eval();
         before();
         core.eval();
+        dump(0);
         after();
         core.clk = 1;
         core.eval();
+        dump(1);
         ++now;
     }
+
+#if VM_TRACE
+    VerilatedVcdC waves;
+    uint64_t first = 0, last = 0;
+
+    void trace(const char* path, uint64_t from, uint64_t to) {
+        context.traceEverOn(true);
+        core.trace(&waves, 99);
+        first = from, last = to;
+        waves.open(path);
+    }
+    // Two steps of time a cycle: the clock low, then high.
+    void dump(int half) {
+        if (waves.isOpen() && core.cycles >= first && core.cycles < last) waves.dump(2 * now + half);
+    }
+#else
+    void dump(int) {}
+#endif
 
     bool shown = false, bad = false;
 };
@@ -90,13 +113,18 @@ struct Machine {
 extern "C" {
 
 // Runs `count` instructions at `address` for at most `limit` cycles. Returns the error bits, 256 where it did
-// not end; `cycles`: from launch to finish.
+// not end; `cycles`: from launch to finish. `waves`: null, or where to write the cycles from `from` to before
+// `to` as VCD (only in a library that was built to).
 int vta_run(uint8_t* memory, uint64_t size, uint32_t address, uint32_t count, uint32_t latency,
-            uint32_t stall, uint32_t seed, uint64_t limit, uint32_t* cycles) {
+            uint32_t stall, uint32_t seed, uint64_t limit, uint32_t* cycles, const char* waves, uint64_t from,
+            uint64_t to) {
     auto machine = std::make_unique<Machine>();
     machine->memory = memory, machine->size = size, machine->latency = latency;
     machine->stall = stall, machine->noise = seed * 2 + 1;
     Vvta& core = machine->core;
+#if VM_TRACE
+    if (waves) machine->trace(waves, from, to);
+#endif
     core.rst = 1;
     machine->clock();
     core.rst = 0;

@@ -1,0 +1,89 @@
+"""A board's whole design in Verilator, RTL or netlist, talked to over its serial line."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+
+from optc.models.errors import InputError
+from optc.targets.fpga import tools
+from optc.targets.fpga.boards import Board
+from optc.targets.fpga.verilate import PACKAGES
+
+DIVISOR = 8
+"""Clocks a bit in simulation."""
+PATIENCE = 1 << 31
+"""Cycles to wait for a byte."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """A board with what its memory holds at first, and how fast its serial line is in clocks a bit."""
+
+    board: Board
+    init: bytes = b""
+    divisor: int = DIVISOR
+
+    def rtlil(self) -> str:
+        """The design as Yosys reads it."""
+        from amaranth.back import rtlil
+
+        from optc.targets.fpga.rtl.top import Top
+
+        b = self.board
+        top = Top(b.config, b.banks, self.divisor, b.clock_mhz, b.target_mhz, self.init)
+        return str(rtlil.convert(top, name="board"))
+
+    def key(self, *packages: str) -> str:
+        """A hash of all that the design and what `packages` make of it depend on."""
+        parts = (repr(self.board), self.init, str(self.divisor))
+        return tools.digest(*parts, packages=packages, sources=[*tools.rtl_sources(), *_simulation()])
+
+
+def _simulation() -> list[Path]:
+    return [tools.HERE / "sim" / name for name in ("board.cpp", "pll.v", "cells.v")]
+
+
+def rtl_library(design: Design) -> Path:
+    """The design's RTL as a shared library, made once."""
+    return tools.kept(f"board-{design.key(*PACKAGES)}.so", lambda folder: _build(design, folder))
+
+
+def _build(design: Design, folder: Path) -> Path:
+    (folder / "board.il").write_text(design.rtlil())
+    tools.yosys("read_rtlil board.il; write_verilog -noattr board.v", folder)
+    files = ["board.v", str(tools.HERE / "sim" / "pll.v")]
+    return tools.shared_library(folder, files, "board", "board.cpp")
+
+
+class SimulatedLink:
+    """The serial line of a simulated board; `cycles`: how many clocks have passed."""
+
+    def __init__(self, library: Path, divisor: int = DIVISOR) -> None:
+        self._code = ctypes.CDLL(str(library))
+        self._code.board_new.restype = ctypes.c_void_p
+        self._code.board_cycles.restype = self._code.board_receive.restype = ctypes.c_uint64
+        self._machine = ctypes.c_void_p(self._code.board_new(ctypes.c_uint32(divisor)))
+
+    @property
+    def cycles(self) -> int:
+        """Clocks since power-on."""
+        return int(self._code.board_cycles(self._machine))
+
+    def send(self, data: bytes) -> None:
+        """As `Link.send`."""
+        self._code.board_send(self._machine, data, ctypes.c_uint64(len(data)))
+
+    def receive(self, count: int) -> bytes:
+        """As `Link.receive`."""
+        data = ctypes.create_string_buffer(count)
+        limit = ctypes.c_uint64(PATIENCE)
+        found = self._code.board_receive(self._machine, data, ctypes.c_uint64(count), limit)
+        if found != count:
+            raise InputError(f"the board sent {found} of {count} bytes and then nothing")
+        return data.raw
+
+    def __del__(self) -> None:
+        if hasattr(self, "_machine"):
+            self._code.board_delete(self._machine)

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @verb("compile")
 @click.argument("model")
 @click.option(
-    "--target", "-t", required=True, metavar="cpu|cuda|vta", help="The device (see: optc list targets)."
+    "--target", "-t", required=True, metavar="cpu|cuda|vta|fpga", help="The device (see: optc list targets)."
 )
 @click.option("--arch", metavar="sm_80,…", help="cuda: the architectures to build for.")
 @click.option("--config", metavar="vta.json", help="vta: the machine's configuration; else the original's.")
-@click.option("--timing", metavar="pynq|de10", help="vta: whose cycles are counted.")
+@click.option("--timing", metavar="pynq|de10|optc", help="vta: whose cycles are counted.")
 @click.option("--device", metavar="fsim|timed|rtl", help="vta: the simulator that runs the artifact.")
 @shared_options
 @click.option("--run", "run_it", is_flag=True, help="Run the artifact once, on -i or generated inputs.")

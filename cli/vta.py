@@ -27,7 +27,9 @@ def command() -> None:
 @click.argument("file", metavar="FILE.npz")
 @click.option("--device", type=click.Choice(["fsim", "timed", "rtl"]), default="fsim", show_default=True)
 @click.option(
-    "--timing", type=click.Choice(["pynq", "de10"]), help="Whose cycles `timed` counts (default: pynq)."
+    "--timing",
+    type=click.Choice(["pynq", "de10", "optc"]),
+    help="Whose cycles `timed` counts (default: pynq).",
 )
 @click.option("--config", metavar="vta.json", help="The machine's configuration; else the original's.")
 @click.option("--order", type=int, metavar="SEED", help="Run ready instructions in random order (fsim).")

@@ -12,6 +12,7 @@ from optc.targets.base import Target
 TARGETS = {
     "cpu": "optc.targets.cpu:Cpu",
     "cuda": "optc.targets.cuda.cuda:Cuda",
+    "fpga": "optc.targets.fpga.fpga:Fpga",
     "vta": "optc.targets.vta.vta:Vta",
 }
 """Target name: module and class."""

@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from pathlib import Path
 
 from optc.models.errors import InputError
 from optc.targets.fpga import tools
-from optc.targets.fpga.boards import Board
+from optc.targets.fpga.bitstream import synthesize
+from optc.targets.fpga.design import DIVISOR, Design
 from optc.targets.fpga.verilate import PACKAGES
 
-DIVISOR = 8
-"""Clocks a bit in simulation."""
 PATIENCE = 1 << 31
 """Cycles to wait for a byte."""
-
-
-@dataclass(frozen=True)
-class Design:
-    """A board with what its memory holds at first, and how fast its serial line is in clocks a bit."""
-
-    board: Board
-    init: bytes = b""
-    divisor: int = DIVISOR
-
-    def rtlil(self) -> str:
-        """The design as Yosys reads it."""
-        from amaranth.back import rtlil
-
-        from optc.targets.fpga.rtl.top import Top
-
-        b = self.board
-        top = Top(b.config, b.banks, self.divisor, b.clock_mhz, b.target_mhz, self.init)
-        return str(rtlil.convert(top, name="board"))
-
-    def key(self, *packages: str) -> str:
-        """A hash of all that the design and what `packages` make of it depend on."""
-        parts = (repr(self.board), self.init, str(self.divisor))
-        return tools.digest(*parts, packages=packages, sources=[*tools.rtl_sources(), *_simulation()])
-
-
-def _simulation() -> list[Path]:
-    return [tools.HERE / "sim" / name for name in ("board.cpp", "pll.v", "cells.v")]
 
 
 def rtl_library(design: Design) -> Path:
@@ -50,10 +20,24 @@ def rtl_library(design: Design) -> Path:
     return tools.kept(f"board-{design.key(*PACKAGES)}.so", lambda folder: _build(design, folder))
 
 
+def netlist_library(design: Design) -> Path:
+    """The design's netlist, of an ECP5's cells with models of our own, as a shared library, made once."""
+    return tools.kept(f"netlist-{design.key(*PACKAGES)}.so", lambda folder: _build_netlist(design, folder))
+
+
 def _build(design: Design, folder: Path) -> Path:
     (folder / "board.il").write_text(design.rtlil())
     tools.yosys("read_rtlil board.il; write_verilog -noattr board.v", folder)
-    files = ["board.v", str(tools.HERE / "sim" / "pll.v")]
+    return _compile(folder, "board.v", "pll.v")
+
+
+def _build_netlist(design: Design, folder: Path) -> Path:
+    synthesize(design, folder)
+    return _compile(folder, "board_net.v", "pll.v", "cells.v")
+
+
+def _compile(folder: Path, design: str, *models: str) -> Path:
+    files = [design, *(str(tools.HERE / "sim" / name) for name in models)]
     return tools.shared_library(folder, files, "board", "board.cpp")
 
 

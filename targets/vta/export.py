@@ -14,7 +14,7 @@ from optc.targets.artifact import Artifact
 from optc.targets.vta.device import Device
 from optc.targets.vta.program import Program
 from optc.targets.vta.regions import Region
-from optc.targets.vta.vta import Vta, VtaRunner
+from optc.targets.vta.vta import VtaRunner
 
 
 class _Recorder:
@@ -49,12 +49,11 @@ def export_launches(artifact: Artifact, feeds: Mapping[str, NDArray[Any]], folde
 
     Raises `InputError` where the artifact has no VTA programs, or the folder is not empty.
     """
-    target = artifact.target
-    if not isinstance(target, Vta) or not artifact.manifest["program"].get("regions"):
-        raise InputError(f"{artifact.folder}: it has no VTA programs; compile with --target vta")
+    runner = artifact.runner() if artifact.manifest["program"].get("regions") else None
+    if not isinstance(runner, VtaRunner):
+        raise InputError(f"{artifact.folder}: it has no VTA programs; compile with --target vta or fpga")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: it is there already and not empty; give a new folder")
-    runner = VtaRunner(artifact, target)
     recorder = _Recorder(runner.device, runner.regions)
     runner.device = recorder
     runner.run(feeds)

@@ -42,8 +42,9 @@ class Timing:
 
 PYNQ = Timing("pynq", burst_bytes=2048, fetch_block=128)
 DE10 = Timing("de10", burst_bytes=128, fetch_block=8)
+OPTC = Timing("optc", burst_bytes=2048, fetch_block=128)
 
-TIMINGS = {t.name: t for t in (PYNQ, DE10)}
+TIMINGS = {t.name: t for t in (PYNQ, DE10, OPTC)}
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,7 +17,7 @@ from optc.passes.base import Pass
 from optc.passes.cost import Cost
 from optc.passes.registry import parse_passes
 from optc.targets.artifact import Artifact
-from optc.targets.base import Runner
+from optc.targets.base import Placement, Runner
 from optc.targets.cpu import check_processor, compile_native, native_program
 from optc.targets.lowering import vm
 from optc.targets.lowering.lower import lower
@@ -26,7 +26,7 @@ from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.device import Device
 from optc.targets.vta.sim import Fsim
 from optc.targets.vta.timed import Timed
-from optc.targets.vta.timing import TIMINGS, Report
+from optc.targets.vta.timing import TIMINGS, Report, Timing
 
 _PASSES = (
     "move-preactivation,"
@@ -48,7 +48,7 @@ class Vta:
     name: ClassVar[str] = "vta"
 
     config: str = ""
-    timing: Literal["pynq", "de10"] = "pynq"
+    timing: Literal["pynq", "de10", "optc"] = "pynq"
     device: Literal["fsim", "timed", "rtl"] = "fsim"
 
     @property
@@ -72,29 +72,53 @@ class Vta:
 
     def build(self, model: Model, out: Path) -> Artifact:
         """Compile `model` into the folder `out`; byte-identical for equal models, options and versions."""
-        from optc.targets.vta.compiler.offloader import VtaOffloader
-        from optc.targets.vta.compiler.search import Machine
-
-        _check_shapes(model)
-        config = self.machine
-        machine = Machine(config, TIMINGS[self.timing], min(UOPS, config.depth(Memory.UOP)))
-        offloader = VtaOffloader(machine)
-        lowered = lower(model, self.name, compile_native, offloader)
-        program: dict[str, Any] = {"kind": "island"}
-        if lowered.executable is not None:
-            islands = vm.save(lowered, out)
-            found = regions.save(offloader.programs, out)
-            program = {"kind": "vm", "islands": islands, "regions": found, "config": config.to_json()}
-            program |= native_program()
-        return Artifact.create(out, self, model, program, lowered.placement)
+        program, placement = compile_for(model, out, self.machine, TIMINGS[self.timing])
+        return Artifact.create(out, self, model, program, placement)
 
     def runner(self, artifact: Artifact) -> Runner:
         """Load the artifact onto a simulator."""
-        program, manifest = artifact.manifest["program"], artifact.manifest
-        if program["kind"] == "island":
-            return vm.WholeIsland(artifact.model, manifest["inputs"])
-        check_processor(program)
-        return VtaRunner(artifact, self)
+        return runner_on(artifact, self.simulator)
+
+    def simulator(self, config: Config, end: int) -> Device:
+        """The device of `device`, with memory up to the address `end`."""
+        if self.device == "timed":
+            return Timed(config, TIMINGS[self.timing], end)
+        if self.device == "rtl":
+            from optc.targets.fpga.rtlsim import RtlSim
+
+            return RtlSim(config, end)
+        return Fsim(config, end)
+
+
+def compile_for(
+    model: Model, out: Path, config: Config, timing: Timing
+) -> tuple[dict[str, Any], Sequence[Placement]]:
+    """Write VTA's programs and the host's part into `out`; a manifest's `program`, and the placement.
+
+    Raises `InputError` for a model with free dimensions besides the batch.
+    """
+    from optc.targets.vta.compiler.offloader import VtaOffloader
+    from optc.targets.vta.compiler.search import Machine
+
+    _check_shapes(model)
+    offloader = VtaOffloader(Machine(config, timing, min(UOPS, config.depth(Memory.UOP))))
+    lowered = lower(model, Vta.name, compile_native, offloader)
+    program: dict[str, Any] = {"kind": "island"}
+    if lowered.executable is not None:
+        islands = vm.save(lowered, out)
+        found = regions.save(offloader.programs, out)
+        program = {"kind": "vm", "islands": islands, "regions": found, "config": config.to_json()}
+        program |= native_program()
+    return program, lowered.placement
+
+
+def runner_on(artifact: Artifact, device: Callable[[Config, int], Device]) -> Runner:
+    """Load an artifact; `device` makes a device of a configuration with memory up to an address."""
+    program, manifest = artifact.manifest["program"], artifact.manifest
+    if program["kind"] == "island":
+        return vm.WholeIsland(artifact.model, manifest["inputs"])
+    check_processor(program)
+    return VtaRunner(artifact, device)
 
 
 class VtaRunner:
@@ -103,13 +127,13 @@ class VtaRunner:
     `cycles`: of all launches so far.
     """
 
-    def __init__(self, artifact: Artifact, target: Vta) -> None:
+    def __init__(self, artifact: Artifact, device: Callable[[Config, int], Device]) -> None:
         program, manifest = artifact.manifest["program"], artifact.manifest
         self.config = Config.from_json(program["config"])
         self.regions = [
             regions.Region.load(artifact.folder, entry, self.config) for entry in program["regions"]
         ]
-        self.device: Device = _device(target, self.config, max((r.end for r in self.regions), default=0))
+        self.device = device(self.config, max((r.end for r in self.regions), default=0))
         self.reports: dict[str, tuple[regions.Region, Report]] = {}
         self.cycles = 0
         for region in self.regions:
@@ -134,16 +158,6 @@ class VtaRunner:
                 out.copyfrom(np.asarray(array, order="C"))
 
         return call
-
-
-def _device(target: Vta, config: Config, end: int) -> Device:
-    if target.device == "timed":
-        return Timed(config, TIMINGS[target.timing], end)
-    if target.device == "rtl":
-        from optc.targets.fpga.rtlsim import RtlSim
-
-        return RtlSim(config, end)
-    return Fsim(config, end)
 
 
 def _check_shapes(model: Model) -> None:

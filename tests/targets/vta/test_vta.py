@@ -53,7 +53,7 @@ def test_outputs_equal_the_reference(artifact: Artifact, images: dict[str, np.nd
 
 
 def test_layers_account_for_the_cycles(artifact: Artifact, images: dict[str, np.ndarray]) -> None:
-    runner = VtaRunner(artifact, Vta(device="timed"))
+    runner = VtaRunner(artifact, Vta(device="timed").simulator)
     runner.run({"image": images["image"][:1]})
     ((region, report),) = runner.reports.values()
     layers = profile(region, report, runner.config)

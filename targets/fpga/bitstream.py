@@ -170,7 +170,7 @@ def _place_and_route(board: Board, seed: int, folder: Path) -> Iterator[str]:
 def _report(board: Board, seed: int, found: Mapping[str, Any]) -> Report:
     clocks = found["fmax"].values()
     slowest = min((c["achieved"] for c in clocks), default=board.target_mhz)
-    slow = max(
+    slow: Mapping[str, Any] = max(
         found["critical_paths"], key=lambda p: sum(s["delay"] for s in p["path"]), default={"path": []}
     )
     return Report(

@@ -11,8 +11,8 @@ PICOJOULES_PER_MAC = 8.0
 0.5 pJ for a byte of a small memory at 45 nm (Horowitz, ISSCC 2014), times ten for programmable logic, whose
 dynamic power is 12 times that of standard cells without hard blocks (Kuon and Rose, TCAD 2007)."""
 HOW = (
-    "static: the part's typical standby current over the run; dynamic: 8 pJ for each multiply-accumulate, from "
-    "published figures of arithmetic and of FPGAs; not measured, good to a factor of three at best"
+    "static: the part's typical standby current over the run; dynamic: 8 pJ for each multiply-accumulate, "
+    "from published figures of arithmetic and of FPGAs; not measured, good to a factor of three at best"
 )
 
 

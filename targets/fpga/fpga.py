@@ -1,4 +1,4 @@
-"""Target `fpga`: VTA on a board with a Lattice ECP5, programs and bitstream; simulated where there is no board."""
+"""Target `fpga`: VTA on a board with a Lattice ECP5, programs and bitstream, simulated."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def _check_memory(program: Mapping[str, Any], found: Board) -> None:
     room = found.banks * BANK_BYTES
     if end - PAGE > room:
         raise InputError(
-            f"its programs, weights and values take {(end - PAGE) / 1024:.0f} KiB, the memory of {found.name}'s "
-            f"design holds {room // 1024} KiB: give a smaller network, or compile it for vta"
+            f"its programs, weights and values take {(end - PAGE) / 1024:.0f} KiB, the memory of "
+            f"{found.name}'s design holds {room // 1024} KiB: give a smaller network, or compile it for vta"
         )
 
 

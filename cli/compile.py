@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     "--target", "-t", required=True, metavar="cpu|cuda|vta|fpga", help="The device (see: optc list targets)."
 )
 @click.option("--arch", metavar="sm_80,…", help="cuda: the architectures to build for.")
+@click.option("--board", metavar="ulx3s-85f", help="fpga: the board, whose file has its configuration.")
 @click.option("--config", metavar="vta.json", help="vta: the machine's configuration; else the original's.")
 @click.option("--timing", metavar="pynq|de10|optc", help="vta: whose cycles are counted.")
-@click.option("--device", metavar="fsim|timed|rtl", help="vta: the simulator that runs the artifact.")
+@click.option(
+    "--device", metavar="fsim|timed|rtl", help="vta, fpga: what runs it here; fpga also: board, netlist."
+)
 @shared_options
 @click.option("--run", "run_it", is_flag=True, help="Run the artifact once, on -i or generated inputs.")
 @click.option("-o", "--out", metavar="DIR", help="The artifact's folder; MODELNAME.TARGET by default.")
@@ -42,7 +45,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     target = with_options(
         make_target(options["target"]),
         arch=None if arch is None else tuple(a.strip() for a in arch.split(",")),
-        **{name: options[name] for name in ("config", "timing", "device")},
+        **{name: options[name] for name in ("board", "config", "timing", "device")},
     )
     with terminal_progress(settings.quiet) as progress:
         try:
@@ -130,6 +133,7 @@ def _evaluated(result: Result, options: dict[str, Any], progress: Progress | Non
 
 def _report(result: Result, settings: Settings, ran: dict[str, Any] | None) -> None:
     from optc.cli.console import console, print_json, size
+    from optc.cli.fpga import print_report, report_of
     from optc.cli.profile import print_cycles
     from optc.cli.tables import (
         print_accuracy,
@@ -151,6 +155,9 @@ def _report(result: Result, settings: Settings, ran: dict[str, Any] | None) -> N
     if outcome.rows:
         print_verification(outcome.rows, settings.verbose)
     print_placement(artifact.placement, settings.verbose)
+    report = report_of(artifact.folder)
+    if report:
+        print_report(report)
     if ran:
         for entry in ran["outputs"]:
             console().print("output " + ", ".join(f"{k} {v}" for k, v in entry.items()))
@@ -161,13 +168,16 @@ def _report(result: Result, settings: Settings, ran: dict[str, Any] | None) -> N
 
 def result_json(result: Result) -> dict[str, Any]:
     """All of a compilation in JSON types, times included."""
+    from optc.cli.fpga import report_of
     from optc.cli.outcome import outcome_json
 
     artifact = result.artifact
+    report = report_of(artifact.folder)
     return {
         "artifact": str(artifact.folder),
         "target": artifact.manifest["target"],
         "pipeline": artifact.manifest["pipeline"],
         **outcome_json(result.outcome),
         "placement": artifact.manifest["placement"],
+        **({"report": report} if report else {}),
     }

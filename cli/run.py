@@ -15,7 +15,9 @@ from optc.cli.settings import settings_of, verb
 @click.option("-i", "--inputs", metavar="IN.npz", help="Inputs by name, batch first; else generated ones.")
 @click.option("-o", "--out", metavar="OUT.npz", help="Where the outputs go, by name.")
 @click.option("--seed", default=0, show_default=True, help="Of generated inputs.")
-@click.option("--device", metavar="fsim|timed|rtl", help="vta: the simulator that runs it.")
+@click.option(
+    "--device", metavar="fsim|timed|rtl", help="vta, fpga: the simulator; fpga also: board, netlist."
+)
 @click.option("--profile", is_flag=True, help="vta: show where the cycles go, layer by layer (timed).")
 @click.pass_context
 def command(

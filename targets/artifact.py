@@ -109,6 +109,11 @@ class Artifact:
         self.manifest |= fields
         self._write()
 
+    def include(self) -> None:
+        """Take files that were added to the folder into the manifest."""
+        self.manifest["files"] = self._hashes()
+        self._write()
+
     def runner(self) -> Runner:
         """The artifact loaded on its device; `MissingError` where this machine cannot run it."""
         return self.target.runner(self)

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from optc.models.model import Model
-from optc.passes.base import Pass
+from optc.passes.base import Pass, Progress
 from optc.passes.cost import Cost
 
 if TYPE_CHECKING:
@@ -72,4 +72,13 @@ class Target(Protocol):
 
     def runner(self, artifact: Artifact) -> Runner:
         """Load an artifact of this target; `MissingError` where this machine cannot run it."""
+        ...
+
+
+@runtime_checkable
+class Finishing(Protocol):
+    """A target that adds what takes minutes to an artifact, once it is known to be right."""
+
+    def finish(self, artifact: Artifact, progress: Progress) -> None:
+        """Add files to the artifact's folder and `artifact.include()` them."""
         ...

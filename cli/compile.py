@@ -153,7 +153,7 @@ def _report(result: Result, settings: Settings, ran: dict[str, Any] | None) -> N
     print_accuracy(outcome.scores)
     print_steps(outcome.steps, settings.verbose)
     if outcome.rows:
-        print_verification(outcome.rows, settings.verbose)
+        print_verification(outcome.rows, settings.verbose, not outcome.feeds.given)
     print_placement(artifact.placement, settings.verbose)
     report = report_of(artifact.folder)
     if report:

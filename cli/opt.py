@@ -115,5 +115,5 @@ def _report(outcome: Outcome, out: str, settings: Settings) -> None:
         print_accuracy(outcome.scores)
         print_steps(outcome.steps, settings.verbose)
         if outcome.rows:
-            print_verification(outcome.rows, settings.verbose)
+            print_verification(outcome.rows, settings.verbose, not outcome.feeds.given)
         console().print(f"wrote {out}")

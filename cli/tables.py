@@ -18,12 +18,17 @@ _SHORT = 8
 """Lines of a list that are shown without -v."""
 
 
-def print_verification(rows: Sequence[Row], verbose: bool = False) -> None:
-    """The verification table: one line for each pass, and the artifact; each output with `verbose`."""
+def print_verification(rows: Sequence[Row], verbose: bool = False, generated: bool = False) -> None:
+    """The verification table: one line for each pass, and the artifact; each output with `verbose`.
+
+    `generated`: say that what was compared are results on generated inputs.
+    """
     scores = any(r.score for r in rows)
     columns = ["pass", "contract", "changed", ">nodes", ">params", ">MACs", ">bytes", ">max error", ">SNR dB"]
     columns += [*([">accuracy"] if scores else []), ">time", "note"]
     print_table(columns, [_row(r, scores) for r in rows], "verification")
+    if generated and any(r.contract.startswith("lossy") and not r.broken for r in rows):
+        console().print("on generated inputs, which say little of accuracy; give real ones with -i or --eval")
     for row in rows if verbose else ():
         outputs = [(d.output, _error(d.max_error), db(d.snr_db)) for d in row.outputs]
         if outputs:

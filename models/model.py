@@ -101,6 +101,10 @@ class Model:
                 producer_version=proto.producer_version,
                 ir_version=proto.ir_version,
             )
+        for tensor in graph.tensors().values():
+            if tensor.shape and any(isinstance(d, int) and d < 0 for d in tensor.shape):
+                # Some exporters write -1 for a free dimension.
+                tensor.shape = [None if isinstance(d, int) and d < 0 else d for d in tensor.shape]
         remember(graph, proto.graph)
         if self._has_external():
             self._map_external(graph)

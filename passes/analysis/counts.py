@@ -161,7 +161,9 @@ def _shapes(graph: onnx.GraphProto, outer: Mapping[str, Shape]) -> dict[str, Sha
     for info in (*graph.input, *graph.value_info, *graph.output):
         if info.type.tensor_type.HasField("shape"):
             dims = info.type.tensor_type.shape.dim
-            shapes[info.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+            shapes[info.name] = tuple(
+                d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in dims
+            )
     shapes.update((name, tuple(tensor.dims)) for name, tensor in _constants(graph))
     return shapes
 

@@ -344,3 +344,16 @@ def test_a_model_over_two_gigabytes(tmp_path: Path) -> None:
     again = Model.load(tmp_path / "out" / "big.onnx")
     assert again.stored_bytes() == size * 4
     assert again.view.nodes[0].inputs[0].values[-1] == 7
+
+
+def test_a_negative_size_is_a_free_dimension() -> None:
+    """Some exporters write -1."""
+    text = '<ir_version: 10, opset_import: ["": 21]> g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
+    source = onnx.parser.parse_model(text)
+    for info in (source.graph.input[0], source.graph.output[0]):
+        info.type.tensor_type.shape.dim[0].dim_value = -1
+    model = Model(source)
+    assert model.to_proto() == source
+    assert model.view.inputs[0].shape == [None, 4] and model.view.outputs[0].shape == [None, 4]
+    assert model.graph.nodes
+    assert normal(model.to_proto()) == normal(source)

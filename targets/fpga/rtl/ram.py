@@ -13,8 +13,9 @@ from optc.targets.fpga.rtl.store import WriteWord
 
 BANK = 1024
 """Words of a bank: four block RAMs of an ECP5, which have byte enables."""
-LATENCY = 3
-"""Cycles from an index to its word: the memory, its register, and a register behind the choice of a bank."""
+LATENCY = 4
+"""Cycles from an index to its word: a register before the banks, which are many and far, the memory, its
+register, and a register behind the choice of a bank."""
 AHEAD = 8
 """Words that were read and are not yet taken."""
 
@@ -100,7 +101,7 @@ class Ram(wiring.Component):
         taken = self.beats.valid & self.beats.ready
         m.d.sync += free.eq(free - ask + taken)
         where, beyond = self._index(word)
-        m.d.comb += [index.eq(Mux(active, where, self.host_index)), fault.eq(ask & beyond)]
+        m.d.sync += [index.eq(Mux(active, where, self.host_index)), fault.eq(ask & beyond)]
         coming, ends = Signal(LATENCY), Signal(LATENCY)
         m.d.sync += [coming.eq(coming << 1 | ask), ends.eq(ends << 1 | last)]
         m.d.comb += [
@@ -120,8 +121,7 @@ class Ram(wiring.Component):
         with m.If(self.writes.valid & self.writes.ready):
             m.d.sync += [word.eq(self.writes.payload.word), active.eq(1)]
         where, beyond = self._index(word)
-        m.d.comb += fault.eq(taken & beyond)
-        # A register stands before the banks, which are many and far.
+        m.d.sync += fault.eq(taken & beyond)
         with m.If(active):
             m.d.sync += [
                 index.eq(where),

@@ -133,3 +133,12 @@ def test_constant_nodes_are_parameters_but_no_nodes() -> None:
         "g (float[2] x) => (float[2] y) { c = Constant<value=float[2] {1.0, 2.0}>() y = Add(x, c) }"
     )
     assert (count(model).nodes, count(model).parameters, count(model).bytes) == (1, 2, 8)
+
+
+def test_a_negative_size_counts_as_a_free_one() -> None:
+    model = with_weights("g (float[N,4] x) => (float[N,3] y) { y = MatMul(x, w) }", w=(4, 3))
+    proto = model.to_proto()
+    for info in (proto.graph.input[0], proto.graph.output[0]):
+        info.type.tensor_type.shape.dim[0].dim_value = -1
+    got = count(Model(proto))
+    assert got.macs == 12 and got.free

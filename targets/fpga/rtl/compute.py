@@ -79,7 +79,7 @@ class Compute(wiring.Component):
             self.flags.eq(steps.flags),
             self.busy.eq(waiting.read.valid | rows.read.valid | steps.busy | loops.valid),
         ]
-        bad = [steps.refused, uops.overrun, writer.overrun, loops.empty, beyond, self._unknown]
+        bad = [steps.refused, uops.overrun, writer.overrun, loops.refused, beyond, self._unknown]
         m.d.comb += self.refused.eq(Cat(bad).any())
         return m
 

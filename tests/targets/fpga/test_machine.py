@@ -1,4 +1,4 @@
-"""What a board adds to the core, in Amaranth's own simulator: the serial line, memory, and the host's requests."""
+"""What a board adds to the core, in Amaranth's simulator: serial line, memory, requests of the host."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_the_host_resets_launches_and_reports() -> None:
                 ctx.set(host.finished, 0)
             if launch:
                 seen.append((address, count))
-                ctx.set(host.error, 0b10110)
+                ctx.set(host.error, 0b110110)
                 ctx.set(host.cycles, 0x12345678)
                 ctx.set(host.finished, 1)
 
@@ -243,7 +243,7 @@ def test_the_host_resets_launches_and_reports() -> None:
         for _ in range(2):
             seen.clear()
             found = await machine.ask(ctx, request("x", 0x4560, 77), 5, random.Random(1))
-            assert found == bytes([0b10110, 0x78, 0x56, 0x34, 0x12])
+            assert found == bytes([0b110110, 0x78, 0x56, 0x34, 0x12])
             assert seen[:2] == [(1,), (0x4560, 77)]
 
     simulate(machine.m, bench, watchers=[core])

@@ -1,4 +1,4 @@
-"""Generated programs: the core leaves the bytes that the functional simulator leaves, whatever memory does."""
+"""Generated programs: the core leaves the bytes that the functional simulator leaves, on any memory."""
 
 from __future__ import annotations
 

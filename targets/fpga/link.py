@@ -17,6 +17,7 @@ ERRORS = (
     "more tokens than a counter holds",
     "no progress: a token is missing",
     "an address beyond memory",
+    "tokens are left at the end, or it did not wait for a load or store",
 )
 """What the bits of the core's error register say, from the lowest."""
 

@@ -31,7 +31,7 @@ class VtaAxi(wiring.Component):
         ports |= {"wvalid": Out(1), "wready": In(1), "wdata": Out(64), "wstrb": Out(8), "wlast": Out(1)}
         ports |= {"bvalid": In(1), "bready": Out(1), "bresp": In(2)}
         host = {"launch": In(1), "address": In(32), "count": In(22)}
-        state = {"finished": Out(1), "error": Out(5), "cycles": Out(32)}
+        state = {"finished": Out(1), "error": Out(6), "cycles": Out(32)}
         super().__init__({**host, **state, **ports})
 
     def elaborate(self, platform: object) -> Elaboratable:

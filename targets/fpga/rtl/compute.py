@@ -21,7 +21,7 @@ from optc.targets.fpga.rtl.steps import Steps
 from optc.targets.fpga.rtl.uops import Uops
 from optc.targets.fpga.rtl.writer import Writer, fill_job
 from optc.targets.vta.config import Config, Memory
-from optc.targets.vta.isa import AluOp, Opcode
+from optc.targets.vta.isa import Opcode
 
 AHEAD = 4
 """Instructions whose words are asked for while those before them run."""
@@ -34,8 +34,9 @@ ROOM = 128
 class Compute(wiring.Component):
     """Runs instructions in order; the next begins while the one before drains.
 
-    `retired` is raised with the `flags` of an instruction that ended. The memories INP and WGT are outside:
-    `inp_index`, `wgt_index`, and their values two cycles later. OUT is read through `out_index`.
+    `retired` is raised with the `flags` of an instruction that ended; `steps`: one is in its loops. The
+    memories INP and WGT are outside: `inp_index`, `wgt_index`, and their values two cycles later. OUT is read
+    through `out_index`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -54,7 +55,7 @@ class Compute(wiring.Component):
                 "out_value": Out(8 * count),
                 "retired": Out(1),
                 "flags": Out(Flags),
-                "busy": Out(1),
+                "steps": Out(1),
                 "refused": Out(1),
             }
         )
@@ -77,9 +78,9 @@ class Compute(wiring.Component):
         m.d.comb += [
             self.retired.eq(steps.retired),
             self.flags.eq(steps.flags),
-            self.busy.eq(waiting.read.valid | rows.read.valid | steps.busy | loops.valid),
+            self.steps.eq(loops.valid),
         ]
-        bad = [steps.refused, uops.overrun, writer.overrun, loops.empty, beyond, self._unknown]
+        bad = [steps.refused, uops.overrun, writer.overrun, loops.refused, beyond]
         m.d.comb += self.refused.eq(Cat(bad).any())
         return m
 
@@ -195,7 +196,6 @@ class Compute(wiring.Component):
             ]
         m.d.comb += words.read.ready.eq(writer.beats.ready | uops.beats.ready)
         m.d.comb += writer.hold.eq(steps.busy)
-        self._unknown = Signal()
         bubble = Signal()
         with m.If(bubble):
             m.d.comb += [work.ends.eq(1), work.flags.eq(flags)]
@@ -203,7 +203,6 @@ class Compute(wiring.Component):
             with m.State("NEXT"), m.If(insn.valid):
                 with m.If(is_gemm | is_alu):
                     m.d.comb += [loops.nests.valid.eq(1), insn.ready.eq(loops.nests.ready)]
-                    m.d.comb += self._unknown.eq(is_alu & (alu.op > AluOp.SHR))
                 with m.Elif(~loops.valid):
                     with m.If(load.opcode == Opcode.FINISH):
                         m.d.comb += [bubble.eq(1), insn.ready.eq(1)]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Cat, Elaboratable, Module, Signal
+from amaranth import Cat, Elaboratable, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,7 +21,7 @@ from optc.targets.vta.config import Config, Memory
 QUEUE = 512
 """Instructions that a module's queue holds."""
 PATIENCE = 1 << 20
-"""Cycles without any instruction ending after which a program is taken to be stuck."""
+"""Cycles without a step, a word, or the end of an instruction after which a program is taken to be stuck."""
 
 
 class Core(wiring.Component):
@@ -29,8 +29,8 @@ class Core(wiring.Component):
 
     `finished`: the program ended, or an `error` came up: bit 0, an instruction that VTA does not define; 1, a
     place beyond a memory on the chip or a shift that VTA has not; 2, more tokens than a counter holds; 3, no
-    progress; 4, memory answered with an error. `cycles` counts from launch to finish. Launching again needs a
-    reset.
+    progress; 4, memory answered with an error; 5, tokens were left at the end, or a load or store still ran.
+    `cycles` counts from launch to finish. Launching again needs a reset.
     """
 
     def __init__(self, config: Config, queue: int = QUEUE, patience: int = PATIENCE) -> None:
@@ -41,7 +41,7 @@ class Core(wiring.Component):
                 "address": In(32),
                 "count": In(22),
                 "finished": Out(1),
-                "error": Out(5),
+                "error": Out(6),
                 "cycles": Out(32),
                 "reads": Out(requests()),
                 "beats": In(beats()),
@@ -70,19 +70,21 @@ class Core(wiring.Component):
         wiring.connect(m, wiring.flipped(self.writes), store.requests)
         wiring.connect(m, wiring.flipped(self.words), store.words)
         self._memories(m, load, compute, store)
-        overflow = self._tokens(m, fetch, load, compute, store)
+        overflow, waiting = self._tokens(m, fetch, load, compute, store)
         running = Signal()
         m.d.comb += [fetch.start.eq(self.launch & ~running), fetch.address.eq(self.address)]
         m.d.comb += [fetch.count.eq(self.count), store.answer.eq(self.answer)]
         ended = Signal()
         m.d.comb += ended.eq(compute.retired & compute.flags.finish)
-        progress = load.done | compute.retired | store.done
+        beat, word = self.beats.valid & self.beats.ready, self.words.valid & self.words.ready
+        progress = load.done | compute.retired | store.done | compute.steps | beat | word
         errors = Cat(
             fetch.refused,
             load.refused | compute.refused | store.refused,
             overflow,
             self._stuck(m, running, progress),
             self.fault,
+            ended & (waiting | load.busy | store.busy),
         )
         with m.If(self.launch):
             m.d.sync += running.eq(1)
@@ -116,14 +118,17 @@ class Core(wiring.Component):
             ]
         m.d.comb += [compute.out_index.eq(store.out_index), store.out_value.eq(compute.out_value)]
 
-    def _tokens(self, m: Module, fetch: Fetch, load: Load, compute: Compute, store: Store) -> Signal:
-        """Queues, gates, and the four counters; whether one of them overflows."""
-        gates = {}
+    def _tokens(
+        self, m: Module, fetch: Fetch, load: Load, compute: Compute, store: Store
+    ) -> tuple[Value, Value]:
+        """Queues, gates, the four counters; whether one of these overflows, and whether anything waits."""
+        gates, waiting = {}, []
         for name, module in (("load", load), ("compute", compute), ("store", store)):
             m.submodules[f"{name}_queue"] = queue = Fifo(INSTRUCTION_BITS, self._queue)
             m.submodules[f"{name}_gate"] = gates[name] = gate = Gate()
             wiring.connect(m, getattr(fetch, name), queue.write)
             wiring.connect(m, queue.read, gate.instructions)
+            waiting.append(queue.read.valid)
             wiring.connect(m, gate.ready_instructions, module.instructions)
         counters = {}
         for name in ("l2g", "g2l", "g2s", "s2g"):
@@ -140,6 +145,5 @@ class Core(wiring.Component):
                 counter.take.eq(getattr(gate, f"{side}_take")),
                 getattr(gate, f"{side}_available").eq(counter.available),
             ]
-        overflow = Signal()
-        m.d.comb += overflow.eq(Cat(c.overflow for c in counters.values()).any())
-        return overflow
+        waiting += [c.available for c in counters.values()]
+        return Cat(c.overflow for c in counters.values()).any(), Cat(waiting).any()

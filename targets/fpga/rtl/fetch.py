@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from optc.targets.fpga.rtl.fifo import Fifo
+from optc.targets.fpga.rtl.form import Form
 from optc.targets.fpga.rtl.layouts import INSTRUCTION_BITS, Beat, beats, instruction_layout, requests
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.isa import Opcode
@@ -18,7 +19,7 @@ ROOM = 64
 class Fetch(wiring.Component):
     """From `start` on, reads `count` instructions from byte `address`, a multiple of 16, into their queues.
 
-    `refused`: an opcode or memory that does not exist. `busy`: instructions are still to come.
+    `refused`: an instruction that VTA does not define.
     """
 
     def __init__(self, config: Config) -> None:
@@ -34,7 +35,6 @@ class Fetch(wiring.Component):
                 "load": Out(queue),
                 "compute": Out(queue),
                 "store": Out(queue),
-                "busy": Out(1),
                 "refused": Out(1),
             }
         )
@@ -46,12 +46,15 @@ class Fetch(wiring.Component):
         wiring.connect(m, wiring.flipped(self.beats), words.write)
         taken = Signal()
         self._ask(m, taken)
+        m.submodules.form = form = Form(self._config)
         low, half, left = Signal(64), Signal(), Signal(22)
         insn = Signal(INSTRUCTION_BITS)
         m.d.comb += insn.eq(Mux(half, low, 0) | words.read.payload.data << 64)
         valid, ready = Signal(), Signal()
         m.d.comb += [valid.eq(half & words.read.valid), taken.eq(words.read.valid & (~half | ready))]
-        m.d.comb += [words.read.ready.eq(taken), self.busy.eq(left != 0)]
+        m.d.comb += words.read.ready.eq(taken)
+        m.d.comb += [form.instruction.eq(insn), form.last.eq(left == 1)]
+        m.d.comb += self.refused.eq(valid & form.undefined)
         with m.If(taken):
             m.d.sync += [low.eq(words.read.payload.data), half.eq(~half)]
             with m.If(half):
@@ -93,11 +96,10 @@ class Fetch(wiring.Component):
                 with m.Case(Memory.UOP.value, Memory.ACC.value):
                     m.d.comb += to(self.compute)
                 with m.Default():
-                    m.d.comb += [self.refused.eq(valid), ready.eq(1)]
+                    m.d.comb += ready.eq(1)
             with m.Case(Opcode.STORE.value):
                 m.d.comb += to(self.store)
-                m.d.comb += self.refused.eq(valid & (load.memory != Memory.OUT))
             with m.Case(Opcode.GEMM.value, Opcode.ALU.value, Opcode.FINISH.value):
                 m.d.comb += to(self.compute)
             with m.Default():
-                m.d.comb += [self.refused.eq(valid), ready.eq(1)]
+                m.d.comb += ready.eq(1)

@@ -39,7 +39,7 @@ class Host(wiring.Component):
                 "address": Out(32),
                 "count": Out(22),
                 "finished": In(1),
-                "error": In(5),
+                "error": In(6),
                 "cycles": In(32),
             }
         )
@@ -77,7 +77,7 @@ class Host(wiring.Component):
                 m.d.comb += self.launch.eq(1)
                 m.next = "run"
             with m.State("run"), m.If(self.finished):
-                m.d.sync += [answer.eq(Cat(self.error, Const(0, 3), self.cycles)), length.eq(5)]
+                m.d.sync += [answer.eq(Cat(self.error, Const(0, 2), self.cycles)), length.eq(5)]
                 m.next = "answer"
             with m.State("answer"):
                 self._answer(m, command, answer, length)

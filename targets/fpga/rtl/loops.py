@@ -47,8 +47,8 @@ def index_bits(config: Config) -> dict[str, int]:
 class Loops(wiring.Component):
     """Takes loop nests and gives a step every cycle; a nest may follow another without a gap.
 
-    `valid` says that `step` is one. The extents of a nest are at least 1, and it has a micro-op: `empty` is
-    raised where not, and the nest is passed over.
+    `valid` says that `step` is one. The extents of a nest are at least 1, and it has a micro-op and none
+    beyond the memory: `refused` is raised where not, and the nest is passed over.
     """
 
     def __init__(self, config: Config) -> None:
@@ -58,7 +58,7 @@ class Loops(wiring.Component):
                 "nests": In(stream.Signature(nest_layout(config))),
                 "step": Out(step_layout(config)),
                 "valid": Out(1),
-                "empty": Out(1),
+                "refused": Out(1),
             }
         )
 
@@ -80,8 +80,9 @@ class Loops(wiring.Component):
         ready = ~self.valid | self.step.last
         m.d.comb += self.nests.ready.eq(ready)
         bad = (given.iter_out == 0) | (given.iter_in == 0) | (given.uop_begin >= given.uop_end)
+        bad |= given.uop_end > self._config.depth(Memory.UOP)
         with m.If(ready):
-            m.d.comb += self.empty.eq(self.nests.valid & bad)
+            m.d.comb += self.refused.eq(self.nests.valid & bad)
             m.d.sync += [self.valid.eq(self.nests.valid & ~bad), nest.eq(given), uop.eq(given.uop_begin)]
             m.d.sync += [in_left.eq(given.iter_in - 1), out_left.eq(given.iter_out - 1)]
         for name in ("dst", "src", "wgt"):

@@ -79,7 +79,6 @@ class Store(wiring.Component):
             self.flags.push_prev.eq(insn.push_prev),
             self.flags.push_next.eq(insn.push_next),
             self.busy.eq(active),
-            self.refused.eq(active & ((insn.sram >> self._config.log_depth(Memory.OUT)) != 0)),
         ]
         with m.If(~active & self.instructions.valid):
             m.d.comb += begin.eq(1)
@@ -93,7 +92,7 @@ class Store(wiring.Component):
         """Read elements as far as there is room, in order."""
         bits = 8 * self._config.batch * self._config.block
         m.submodules.elements = elements = Fifo(bits, AHEAD)
-        index = Signal(self._config.log_depth(Memory.OUT))
+        index = Signal(17)
         left = Signal(32)
         free = Signal(range(AHEAD + 1), init=AHEAD)
         coming = Signal(2)  # reads under way
@@ -101,6 +100,7 @@ class Store(wiring.Component):
         taken = elements.read.valid & elements.read.ready
         m.d.comb += [
             self.out_index.eq(index),
+            self.refused.eq(ask & (index >= self._config.depth(Memory.OUT))),
             elements.write.payload.eq(self.out_value),
             elements.write.valid.eq(coming[1]),
         ]

@@ -19,12 +19,12 @@ class Receiver(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         """Each bit is sampled in its middle."""
         m = Module()
-        rx = Signal(init=1)
+        rx, before = Signal(init=1), Signal(init=1)
         m.submodules.synchronizer = FFSynchronizer(self.rx, rx, init=1)
         wait, left, byte = Signal(range(2 * self._divisor)), Signal(range(BITS)), Signal(8)
         m.d.comb += self.bytes.payload.eq(byte)
-        m.d.sync += self.bytes.valid.eq(0)
-        with m.If(left == 0), m.If(~rx):
+        m.d.sync += [self.bytes.valid.eq(0), before.eq(rx)]
+        with m.If(left == 0), m.If(before & ~rx):  # a line that stays low begins nothing
             m.d.sync += [wait.eq(self._divisor + self._divisor // 2 - 2), left.eq(BITS - 1)]
         with m.Elif(wait != 0):
             m.d.sync += wait.eq(wait - 1)

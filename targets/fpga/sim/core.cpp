@@ -51,7 +51,7 @@ struct Machine {
         core.arready = reads.size() < 64 && !stalls();
         core.awready = writes.size() < 64 && !stalls();
         core.wready = !writes.empty() && !stalls();
-        core.bvalid = answers > 0;
+        core.bvalid = answers > 0 && !stalls();
         core.bresp = bad ? 3 : 0;
     }
 

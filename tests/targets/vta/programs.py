@@ -227,15 +227,18 @@ class Writer:
         """Strided, padded, and for INP sometimes from what a STORE wrote."""
         memory = self.draw(st.sampled_from([INP, INP, WGT, ACC]))
         limit = self.usable if memory == ACC else self.window.size[memory]
-        y, x = self.number(1, 3), self.number(1, 2)
         pads = (0, 0, 0, 0) if memory == WGT else tuple(self.number(0, 1) for _ in PADS)
-        total = (pads[0] + y + pads[1]) * (pads[2] + x + pads[3])
+        y = self.number(1, 3)
+        height = pads[0] + y + pads[1]
+        x = self.number(1, limit // height - pads[2] - pads[3])
+        total = height * (pads[2] + x + pads[3])
         sram = self.window.at[memory] + self.number(0, limit - total)
-        shift = self.number(0, AREA - 20)
+        stride = self.number(0, (AREA - 20 - x) // 2)
+        shift = self.number(0, AREA - 20 - (y - 1) * stride - x)
         if memory == INP and self.chance():
             # INP and OUT elements have the same size.
             shift += self.window.dram[OUT] - self.window.dram[INP]
-        self.move(memory, sram, (y, x, self.number(0, 8)), pads, shift)
+        self.move(memory, sram, (y, x, stride), pads, shift)
 
     def nest(self, limits: dict[str, tuple[int, int]]) -> tuple[Insn, list[list[int]]]:
         """A loop nest and its micro-ops' dst, src, wgt; indices stay in `limits` (first, how many)."""
@@ -305,9 +308,10 @@ class Writer:
             return
         first = self.draw(st.sampled_from(sorted(self.fresh)))
         run = 1
-        while first + run in self.fresh and run < 6:
+        while first + run in self.fresh and run < 12:
             run += 1
-        y, x = (2, run // 2) if run > 1 and self.chance() else (1, run)
+        y = self.number(1, min(run, 3))
+        x = run // y
         rows = (y, x, x + self.number(0, 3))
         base = self.window.dram[OUT] + self.number(0, AREA - 20)
         insn = {"opcode": STORE, "memory": OUT, "sram": first, "dram": base}
@@ -330,9 +334,9 @@ def walk(insn: Insn, columns: list[list[int]]) -> list[tuple[int, ...]]:
 
 
 @st.composite
-def programs(draw: Draw) -> Drawn:
-    """A program that every rule of the page allows."""
-    config = draw(configs())
+def programs(draw: Draw, configuration: dict[str, int] | None = None) -> Drawn:
+    """A program that every rule of the page allows, for `configuration` or any."""
+    config = configuration or draw(configs())
     window = draw(windows(Shape(config)))
     writer = Writer(draw, window)
     writer.body()

@@ -7,6 +7,9 @@ from collections import deque
 from optc.targets.vta.bursts import Burst
 from optc.targets.vta.figures import Overlapped
 
+NEVER = 1 << 62
+"""When something is asked for that is not, or not known yet."""
+
 
 class Port:
     """The arbiter and the memory behind it: bursts in the order in which they are asked for.

@@ -13,16 +13,13 @@ class Timing:
     """An implementation's figures, in cycles unless said otherwise.
 
     `burst_bytes`: the longest burst, aligned; `fetch_block`: instructions that fetch reads at once;
-    `drain`: of GEMM and ALU beyond their steps, until the next instruction can begin; `tensor`: of a step of
-    ALU with two operands; `store`: of an element of 16 bytes that is stored.
+    `drain`: of GEMM and ALU from their last step to their end.
     """
 
     name: str
     burst_bytes: int
     fetch_block: int
-    drain: int
-    tensor: int
-    store: int
+    drain: int = 9
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,6 @@ class Serial(Timing):
     fetch, between two blocks, beyond 3 an instruction.
     """
 
-    drain: int = 9
-    tensor: int = 2
-    store: int = 3
     launch: int = 21
     request: int = 20
     close: int = 5
@@ -48,30 +42,26 @@ class Serial(Timing):
 class Overlapped(Timing):
     """Of a machine that asks for words, and begins an instruction, while others are under way: optc's RTL.
 
-    `latency`: from a burst's request to its first word; `outstanding`: bursts under way; `rows`: until the
-    first burst of a LOAD or STORE is asked for; `ahead`: instructions behind a module's gate that have not
-    begun; `queue`: instructions in front of it; `fetch_room`, `room`: words under way for fetch and for the
-    compute module, which asks for `compute_bytes` at most; `buffer`: through a queue in block RAM; `retire`:
-    from a step to the tokens that it gives; `hold`: from a step to a write of ACC from DRAM; `answer`: of a
-    store beyond its words and its rows; `idle`: a store without words.
+    The read port: `latency` from a burst's request to its first word (the memory's 16, and a register),
+    bursts `outstanding` at most. Fetch: words under way (`fetch_room`), instructions in a module's queue
+    (`queue`). Behind a module's gate: instructions that wait until it begins those before (`ahead`), and
+    `rows`, until the first burst of a LOAD is asked for. Compute: bytes of a burst, words under way (`room`),
+    and `hold`, from the last step to the first write of ACC from DRAM. `buffer`: through a queue in block
+    RAM. A STORE: `answer` beyond its words, `empty` without any.
     """
 
-    drain: int = 0
-    tensor: int = 1
-    store: int = 2
     latency: int = 17
     outstanding: int = 16
-    rows: int = 2
-    ahead: int = 4
-    queue: int = 512
     fetch_room: int = 64
+    queue: int = 512
+    ahead: int = 4
+    rows: int = 2
+    compute_burst_bytes: int = 256
     room: int = 128
-    compute_bytes: int = 256
-    buffer: int = 2
-    retire: int = 10
     hold: int = 12
+    buffer: int = 2
     answer: int = 6
-    idle: int = 3
+    empty: int = 3
 
 
 PYNQ = Serial("pynq", burst_bytes=2048, fetch_block=128)

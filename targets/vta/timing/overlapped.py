@@ -1,9 +1,9 @@
-"""The cycle model of optc's own RTL (targets/fpga/rtl): modules ask for words ahead, and instructions overlap.
+"""The cycle model of optc's own RTL (targets/fpga/rtl): modules ask for words ahead, instructions overlap.
 
 A machine of its own beside `serial.py`: there a module reads when an instruction runs; here instructions that
 have their tokens wait behind a module's gate with their bursts under way, bursts come back in the order in
-which they were asked for, and fetch asks among them. An event is an instruction or a burst, never a cycle: when
-a burst's words come is known as soon as it is asked for.
+which they were asked for, and fetch asks among them. An event is an instruction or a burst, never a cycle:
+when a burst's words come is known as soon as it is asked for.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from optc.models.errors import InputError
-from optc.targets.vta.asking import NEVER, Port
 from optc.targets.vta.config import Config
-from optc.targets.vta.figures import WORD_BYTES, Overlapped
 from optc.targets.vta.isa import INSTRUCTION_BYTES, Instruction, Module
-from optc.targets.vta.units import ComputeUnit, LoadUnit, Program, StoreUnit, Unit
+from optc.targets.vta.timing.asking import NEVER, Port
+from optc.targets.vta.timing.figures import WORD_BYTES, Overlapped
+from optc.targets.vta.timing.unit import Program, Unit
+from optc.targets.vta.timing.units import ComputeUnit, LoadUnit, StoreUnit
 
 _WORDS = INSTRUCTION_BYTES // WORD_BYTES
 """Of an instruction."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from optc.targets.vta.config import Config
-from optc.targets.vta.figures import WORD_BYTES
 from optc.targets.vta.isa import Load, Store
+from optc.targets.vta.timing.figures import WORD_BYTES
 
 Run = tuple[int, int]
 """So many bursts of so many words."""

@@ -67,5 +67,3 @@ class Overlapped(Timing):
 PYNQ = Serial("pynq", burst_bytes=2048, fetch_block=128)
 DE10 = Serial("de10", burst_bytes=128, fetch_block=8)
 OPTC = Overlapped("optc", burst_bytes=2048, fetch_block=16)
-
-TIMINGS: dict[str, Timing] = {t.name: t for t in (PYNQ, DE10, OPTC)}

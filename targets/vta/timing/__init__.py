@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from optc.targets.vta.config import Config
-from optc.targets.vta.figures import DE10, OPTC, PYNQ, TIMINGS, WORD_BYTES, Overlapped, Serial, Timing
 from optc.targets.vta.isa import Instruction
-from optc.targets.vta.overlapped import OverlappedMachine
-from optc.targets.vta.report import Activity, Report
-from optc.targets.vta.serial import SerialMachine
+from optc.targets.vta.timing.figures import DE10 as DE10
+from optc.targets.vta.timing.figures import OPTC as OPTC
+from optc.targets.vta.timing.figures import PYNQ as PYNQ
+from optc.targets.vta.timing.figures import WORD_BYTES as WORD_BYTES
+from optc.targets.vta.timing.figures import Overlapped, Serial
+from optc.targets.vta.timing.figures import Timing as Timing
+from optc.targets.vta.timing.overlapped import OverlappedMachine
+from optc.targets.vta.timing.report import Activity as Activity
+from optc.targets.vta.timing.report import Report as Report
+from optc.targets.vta.timing.serial import SerialMachine
 
-__all__ = ["DE10", "OPTC", "PYNQ", "TIMINGS", "WORD_BYTES", "Activity", "Report", "Timing", "simulate"]
+TIMINGS: dict[str, Timing] = {t.name: t for t in (PYNQ, DE10, OPTC)}
 
 
 def simulate(instructions: Sequence[Instruction], config: Config, timing: Timing) -> Report:

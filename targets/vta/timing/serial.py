@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optc.models.errors import InputError
-from optc.targets.vta.bursts import Run, runs
 from optc.targets.vta.channels import moves
 from optc.targets.vta.config import Config, Memory
-from optc.targets.vta.figures import Serial
 from optc.targets.vta.isa import Alu, Gemm, Instruction, Load, Module, Store, is_nop
-from optc.targets.vta.report import Activity
+from optc.targets.vta.timing.bursts import Run, runs
+from optc.targets.vta.timing.figures import Serial
+from optc.targets.vta.timing.report import Activity
 
 _MODULES = tuple(Module)
 

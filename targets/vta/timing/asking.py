@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from optc.targets.vta.bursts import Burst
-from optc.targets.vta.figures import Overlapped
+from optc.targets.vta.timing.bursts import Burst
+from optc.targets.vta.timing.figures import Overlapped
 
 NEVER = 1 << 62
 """When something is asked for that is not, or not known yet."""

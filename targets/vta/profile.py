@@ -57,8 +57,9 @@ def profile(region: Region, report: Report, config: Config) -> list[Layer]:
         ends[owner] = max(ends[owner], end)
         _count(layer, insn, config)
         if module_of(insn) == Module.COMPUTE:
-            layer.waited += start - free
-            free = end
+            # Where instructions overlap, one starts before the end of the one before.
+            layer.waited += max(0, start - free)
+            free = max(free, end)
     before = 0
     for layer, end in zip(found, ends, strict=True):
         layer.cycles, before = max(0, end - before), max(end, before)

@@ -53,7 +53,9 @@ def _path(signature: bytes, machine: object) -> Path:
 def _source() -> bytes:
     """A hash of the modules that a search runs through."""
     digest = hashlib.sha256()
-    for path in [*sorted(Path(__file__).parent.glob("*.py")), Path(timing.__file__), Path(isa.__file__)]:
+    folders = Path(__file__).parent, Path(timing.__file__).parent
+    sources = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    for path in [*sources, Path(isa.__file__)]:
         digest.update(path.read_bytes())
     return digest.digest()
 

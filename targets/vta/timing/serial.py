@@ -1,6 +1,6 @@
-"""The cycle model: three queues with their tokens, one shared read port; after the original RTL.
+"""The cycle model of the original RTL: a module does an instruction at a time, and reads when it is at it.
 
-Figures: docs/vta.md, "Cycles". An event is an instruction's start or a burst on the read port, never a cycle.
+An event is an instruction's start or a burst on the read port, never a cycle.
 """
 
 from __future__ import annotations
@@ -8,74 +8,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from optc.models.errors import InputError
 from optc.targets.vta.channels import moves
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.isa import Alu, Gemm, Instruction, Load, Module, Store, is_nop
-
-WORD_BYTES = 8
-"""Bytes of a word on the bus: one a cycle."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """An implementation's figures, in cycles unless said otherwise.
-
-    `burst_bytes`: the longest burst, aligned; `fetch_block`: instructions that fetch reads at once;
-    `launch`: until the first instruction can start; `request`, `close`: of a LOAD before its first word and
-    behind its last (a LOAD UOP closes one earlier); `drain`: of GEMM and ALU beyond their steps; `token`: an
-    instruction that moves tokens only; `refill`: fetch, between two blocks, beyond 3 an instruction.
-    """
-
-    name: str
-    burst_bytes: int
-    fetch_block: int
-    launch: int = 21
-    request: int = 20
-    close: int = 5
-    drain: int = 9
-    token: int = 4
-    refill: int = 20
-
-
-PYNQ = Timing("pynq", burst_bytes=2048, fetch_block=128)
-DE10 = Timing("de10", burst_bytes=128, fetch_block=8)
-OPTC = Timing("optc", burst_bytes=2048, fetch_block=128)
-
-TIMINGS = {t.name: t for t in (PYNQ, DE10, OPTC)}
-
-
-@dataclass
-class Activity:
-    """Cycles that a module worked, waited for a token, waited for the read port; the rest it was idle."""
-
-    busy: int = 0
-    token: int = 0
-    memory: int = 0
-
-
-@dataclass(frozen=True)
-class Report:
-    """Cycles from launch to finish, each module's activity, and each instruction's (start, end)."""
-
-    cycles: int
-    modules: dict[Module, Activity]
-    spans: list[tuple[int, int]]
-
-
-def simulate(instructions: Sequence[Instruction], config: Config, timing: Timing) -> Report:
-    """How long `instructions` take; `InputError` where they never end (deadlock)."""
-    machine = _Machine(instructions, config, timing)
-    machine.run()
-    return Report(max((e for _, e in machine.spans), default=0), machine.activity, machine.spans)
-
+from optc.targets.vta.timing.bursts import Run, runs
+from optc.targets.vta.timing.figures import Serial
+from optc.targets.vta.timing.report import Activity
 
 _MODULES = tuple(Module)
-
-Run = tuple[int, int]
-"""So many bursts of so many words."""
 
 
 @dataclass
@@ -83,16 +25,16 @@ class _Reading:
     """A LOAD under way: its bursts to come, when the next can begin, what follows the last."""
 
     index: int
-    runs: deque[Run]
+    bursts: deque[Run]
     ready: int
     tail: int
     waited: int = 0
 
 
-class _Machine:
+class SerialMachine:
     """Time of each module, tokens under way (by the time they were given), and the read port."""
 
-    def __init__(self, instructions: Sequence[Instruction], config: Config, timing: Timing) -> None:
+    def __init__(self, instructions: Sequence[Instruction], config: Config, timing: Serial) -> None:
         self.instructions, self.config, self.timing = instructions, config, timing
         self.activity = {m: Activity() for m in Module}
         self.spans = [(0, 0)] * len(instructions)
@@ -168,27 +110,27 @@ class _Machine:
             self._end(module, index, time + self._duration(instruction), 0)
 
     def _request(self, index: int, load: Load, time: int) -> _Reading:
-        runs = deque(self._runs(load))
+        bursts = deque(runs(load, self.config, self.timing.burst_bytes))
         height, width = load.y_size + load.y_pad_0 + load.y_pad_1, load.x_size + load.x_pad_0 + load.x_pad_1
         # Zeros are written while the first word is on its way; those left over cost a cycle each.
         zeros = max(0, height * width - load.y_size * load.x_size - self.timing.request)
         tail = self.timing.close - (load.memory == Memory.UOP) + zeros
-        return _Reading(index, runs, time + self.timing.request, tail)
+        return _Reading(index, bursts, time + self.timing.request, tail)
 
     def _read(self, module: Module, time: int, until: int | None) -> None:
         """A burst on the port, and those that follow before `until`, when another module may come between."""
         reading = self._reading[module]
         assert reading is not None
         reading.waited += time - reading.ready
-        runs, begun = reading.runs, False
-        while runs and (not begun or until is None or time < until):
-            count, words = runs.popleft()
+        bursts, begun = reading.bursts, False
+        while bursts and (not begun or until is None or time < until):
+            count, words = bursts.popleft()
             now = count if until is None else min(count, max(1, -((time - until) // words)))
             if now < count:
-                runs.appendleft((count - now, words))
+                bursts.appendleft((count - now, words))
             time, begun = time + now * words, True
         self._port = reading.ready = time
-        if not runs:
+        if not bursts:
             self._reading[module] = None
             self._end(module, reading.index, self._port + reading.tail, reading.waited)
 
@@ -208,34 +150,6 @@ class _Machine:
             slow = isinstance(instruction, Alu) and not instruction.use_imm
             return steps * (2 if slow else 1) + self.timing.drain
         if isinstance(instruction, Store) and not is_nop(instruction):
-            bursts = sum(count for count, _ in self._runs(instruction))
+            bursts = sum(count for count, _ in runs(instruction, self.config, self.timing.burst_bytes))
             return 3 * instruction.x_size * instruction.y_size + 3 * bursts + 3
         return self.timing.token
-
-    def _runs(self, move: Load | Store) -> tuple[Run, ...]:
-        """The bursts of all rows, one after another."""
-        size, limit = self.config.element_bytes(move.memory), self.timing.burst_bytes
-        first, step = move.dram * size % limit, move.x_stride * size % limit
-        return _bursts(first, step, move.y_size, move.x_size * size, limit)
-
-
-@lru_cache(maxsize=4096)
-def _bursts(first: int, step: int, rows: int, size: int, limit: int) -> tuple[Run, ...]:
-    """The bursts of `rows` of `size` bytes, `first` + y * `step` behind a multiple of `limit`."""
-    runs: list[Run] = []
-    for y in range(rows):
-        for count, words in _row_bursts((first + y * step) % limit, size, limit):
-            if runs and runs[-1][1] == words:
-                runs[-1] = (runs[-1][0] + count, words)
-            else:
-                runs.append((count, words))
-    return tuple(runs)
-
-
-def _row_bursts(offset: int, size: int, limit: int) -> list[Run]:
-    """The bursts of `size` bytes from `offset` behind a multiple of `limit`, cut at multiples of it."""
-    skew = offset % WORD_BYTES
-    first = min(size, limit - offset)
-    full, last = divmod(size - first, limit)
-    runs = [(1, -(-(skew + first) // WORD_BYTES)), (full, limit // WORD_BYTES), (1, -(-last // WORD_BYTES))]
-    return [(count, words) for count, words in runs if count and words]

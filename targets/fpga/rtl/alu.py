@@ -1,6 +1,6 @@
 """One lane of the tensor ALU."""
 
-from amaranth import Elaboratable, Module, Mux, Signal, signed
+from amaranth import Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,8 +23,7 @@ class Lane(wiring.Component):
         """All four, and the one that is asked for."""
         m = Module()
         less = Signal()
-        right, left = Signal(4), Signal(5)
-        m.d.comb += [less.eq(self.x < self.y), right.eq(self.y[:4]), left.eq(-self.y[:5])]
+        m.d.comb += less.eq(self.x < self.y)
         with m.Switch(self.op):
             with m.Case(AluOp.MIN.value):
                 m.d.comb += self.result.eq(Mux(less, self.x, self.y))
@@ -33,6 +32,21 @@ class Lane(wiring.Component):
             with m.Case(AluOp.ADD.value):
                 m.d.comb += self.result.eq(self.x + self.y)
             with m.Case(AluOp.SHR.value):
-                m.d.comb += self.result.eq(Mux(self.y[31], self.x << left, self.x >> right))
+                m.d.comb += self.result.eq(self._shifted(m))
                 m.d.comb += self.refused.eq((self.y < -16) | (self.y > 15))
         return m
+
+    def _shifted(self, m: Module) -> Value:
+        """One rotation serves both directions: left by -`y` modulo 32; then what came around is replaced.
+
+        That is the highest `y` bits, by the sign, or the lowest -`y`, by zeros.
+        """
+        left, ones = self.y[31], Const((1 << 32) - 1, 32)
+        turn, kept = Signal(5), Signal(32)
+        m.d.comb += turn.eq(-self.y[:5])
+        m.d.comb += kept.eq(Mux(left, ones << turn, ones >> self.y[:4]))
+        turned: Value = self.x.as_unsigned()
+        for bit in range(5):
+            turned = Mux(turn[bit], turned.rotate_left(1 << bit), turned)
+        sign = self.x[31] & ~left
+        return (turned & kept) | (sign.replicate(32) & ~kept)

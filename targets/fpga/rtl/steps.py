@@ -15,12 +15,15 @@ from optc.targets.vta.isa import AluOp
 
 UOP, INDICES, OPERANDS = 2, 3, 5
 """In which stage a step has its micro-op, its indices, and its INP and WGT elements."""
-EXECUTE = OPERANDS + LATENCY
-"""Stage of the sum or ALU operation; the two operands from ACC are asked for two stages before."""
+SELECT = OPERANDS + LATENCY
+"""Stage in which the operands are chosen; those from ACC are asked for two stages before."""
+EXECUTE = SELECT + 1
+"""Stage of the sum or ALU operation."""
 RETIRE = EXECUTE + 1
 """Stage in which ACC and OUT are written, and tokens given."""
 BEHIND = 3
-"""Steps that may not see in ACC what was written just before them: they get it from the stages behind."""
+"""Results from `RETIRE` on that are kept: with the one that `EXECUTE` makes, a step may not see in ACC what
+the four before it made, and gets it from here."""
 
 
 class Operation(data.Struct):
@@ -79,8 +82,8 @@ class Steps(wiring.Component):
         indices = self._indices(m, stages)
         sums = self._products(m, indices)
         operands = self._accumulators(m, stages, indices)
-        results = self._execute(m, stages[EXECUTE], sums, operands)
-        self._retire(m, stages, indices, results)
+        self._execute(m, stages, indices, sums, operands)
+        self._retire(m, stages, indices)
         return m
 
     def _stages(self, m: Module) -> list[data.View]:
@@ -135,8 +138,8 @@ class Steps(wiring.Component):
 
     def _accumulators(
         self, m: Module, stages: list[data.View], indices: dict[str, list[Value]]
-    ) -> tuple[data.View, data.View]:
-        """The two operands of the step in `EXECUTE`: at `dst` and at `src`, with what was just made."""
+    ) -> list[Value]:
+        """All lanes of ACC at `dst` and at `src` for the step in `SELECT`; the newest result is not in them."""
         self._written = Signal(32 * self._lanes)  # the result in RETIRE
         behind = [self._written]
         for number in range(1, BEHIND):
@@ -144,46 +147,72 @@ class Steps(wiring.Component):
             m.d.sync += register.eq(behind[-1])
             behind.append(register)
         self._copies = []
-        operands = []
+        operands: list[Value] = []
         for name in ("dst", "src"):
             copy = Banks(self._config.depth(Memory.ACC), max(self._lanes // 2, 1), 64)
             m.submodules[f"acc_{name}"] = copy
             self._copies.append(copy)
-            m.d.comb += copy.read_index.eq(indices[name][EXECUTE - 2])
+            m.d.comb += copy.read_index.eq(indices[name][SELECT - 2])
             operand = Signal(32 * self._lanes, name=f"operand_{name}")
             m.d.comb += operand.eq(copy.value)
             for age in reversed(range(BEHIND)):
-                # Compared a stage early, when the step that is `age` before RETIRE is a stage early too.
-                hit = Signal(name=f"hit_{name}{age}")
-                older = EXECUTE + age
-                same = indices[name][EXECUTE - 1] == indices["dst"][older]
-                m.d.sync += hit.eq(same & stages[older].works)
+                # Compared a stage early, when the step that will be `age` behind RETIRE is a stage early too.
+                hit = self._hit(m, f"hit_{name}{age}", stages, indices, name, SELECT - 1, RETIRE + age - 1)
                 with m.If(hit):
                     m.d.comb += operand.eq(behind[age])
-            operands.append(data.View(lanes(self._lanes, 32), operand))
-        return operands[0], operands[1]
+            operands.append(operand)
+        return operands
+
+    def _hit(
+        self,
+        m: Module,
+        name: str,
+        stages: list[data.View],
+        indices: dict[str, list[Value]],
+        operand: str,
+        stage: int,
+        older: int,
+    ) -> Signal:
+        """Whether the step in `stage` reads what the one in `older` writes, a cycle later."""
+        hit = Signal(name=name)
+        same = indices[operand][stage] == indices["dst"][older]
+        m.d.sync += hit.eq(same & stages[older].works)
+        return hit
 
     def _execute(
-        self, m: Module, stage: data.View, sums: data.View, operands: tuple[data.View, data.View]
-    ) -> list[Value]:
-        """The results of the step in `EXECUTE`, a lane each, and whether the lanes refuse it."""
+        self,
+        m: Module,
+        stages: list[data.View],
+        indices: dict[str, list[Value]],
+        sums: data.View,
+        operands: list[Value],
+    ) -> None:
+        """Choose the operands of each lane, then the result; the newest result comes in between."""
+        select, do = stages[SELECT].operation, stages[EXECUTE].operation
+        newest = [
+            self._hit(m, f"newest_{name}", stages, indices, name, SELECT, EXECUTE) for name in ("dst", "src")
+        ]
+        plain = Signal()  # the second operand is from ACC
+        m.d.sync += plain.eq(~select.gemm & ~select.use_imm)
+        op = Mux(do.gemm, AluOp.ADD.value, do.op)
         results, refused = [], []
-        do = stage.operation
         for number in range(self._lanes):
-            m.submodules[f"lane{number}"] = lane = Lane()
-            x = operands[0][number]
+            place = slice(32 * number, 32 * (number + 1))
+            x, y = Signal(signed(32), name=f"x{number}"), Signal(signed(32), name=f"y{number}")
+            other = operands[1][place].as_signed()
             # A GEMM step is an ADD of the sum.
-            second = Mux(do.gemm, sums[number], Mux(do.use_imm, do.imm, operands[1][number]))
-            m.d.comb += [lane.x.eq(x), lane.y.eq(second), lane.op.eq(Mux(do.gemm, AluOp.ADD.value, do.op))]
+            m.d.sync += x.eq(operands[0][place])
+            m.d.sync += y.eq(Mux(select.gemm, sums[number], Mux(select.use_imm, select.imm, other)))
+            made = self._written[place].as_signed()
+            m.submodules[f"lane{number}"] = lane = Lane()
+            m.d.comb += [lane.x.eq(Mux(newest[0], made, x)), lane.op.eq(op)]
+            m.d.comb += lane.y.eq(Mux(newest[1] & plain, made, y))
             results.append(Mux(do.gemm & do.reset, 0, lane.result))
             refused.append(lane.refused)
-        m.d.sync += self.refused.eq(self._beyond | (stage.works & ~do.gemm & Cat(refused).any()))
+        m.d.sync += self.refused.eq(self._beyond | (stages[EXECUTE].works & ~do.gemm & Cat(refused).any()))
         m.d.sync += self._written.eq(Cat(r[:32] for r in results))
-        return results
 
-    def _retire(
-        self, m: Module, stages: list[data.View], indices: dict[str, list[Value]], results: list[Value]
-    ) -> None:
+    def _retire(self, m: Module, stages: list[data.View], indices: dict[str, list[Value]]) -> None:
         """Write ACC (both copies) and OUT, and give what the step gives."""
         last = stages[RETIRE]
         m.d.comb += [self.retired.eq(last.ends), self.flags.eq(last.flags)]

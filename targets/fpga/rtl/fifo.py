@@ -9,7 +9,7 @@ SMALL = 16
 
 
 class Fifo(wiring.Component):
-    """`depth` entries of `shape`; what is written in a cycle can be read in the next, or a few later."""
+    """At least `depth` entries of `shape`; what is written can be read in the next cycle, or a few later."""
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
         self._shape, self._depth = shape, depth

@@ -139,7 +139,7 @@ class Steps(wiring.Component):
     def _accumulators(
         self, m: Module, stages: list[data.View], indices: dict[str, list[Value]]
     ) -> list[Value]:
-        """All lanes of ACC at `dst` and at `src` for the step in `SELECT`; the newest result is not in them."""
+        """All lanes of ACC at `dst` and at `src` for the step in `SELECT`, but for the newest result."""
         self._written = Signal(32 * self._lanes)  # the result in RETIRE
         behind = [self._written]
         for number in range(1, BEHIND):

@@ -16,7 +16,7 @@ from optc.targets.fpga.rtl.arbiter import Arbiter
 from optc.targets.fpga.rtl.banks import Banks
 from optc.targets.fpga.rtl.bursts import Bursts
 from optc.targets.fpga.rtl.counter import LIMIT, TokenCounter
-from optc.targets.fpga.rtl.fifo import Fifo
+from optc.targets.fpga.rtl.fifo import SMALL, Fifo
 from optc.targets.fpga.rtl.frames import Walk
 from optc.targets.fpga.rtl.pack import Pack
 
@@ -70,7 +70,7 @@ def test_a_queue_holds_its_depth(depth: int) -> None:
         for _ in range(2 * depth + 4):
             (ready,) = (await ctx.tick().sample(queue.write.ready))[2:]
             taken += ready
-        assert taken == depth
+        assert taken == depth + (depth > SMALL)  # one more in the register behind a large one
 
     simulate(queue, bench)
 

@@ -37,16 +37,16 @@ class Lane(wiring.Component):
         return m
 
     def _shifted(self, m: Module) -> Value:
-        """One rotation serves both directions: left by -`y` modulo 32; then what came around is replaced.
+        """One rotation serves both directions: right by `y` modulo 32; then what came around is replaced.
 
         That is the highest `y` bits, by the sign, or the lowest -`y`, by zeros.
         """
         left, ones = self.y[31], Const((1 << 32) - 1, 32)
-        turn, kept = Signal(5), Signal(32)
-        m.d.comb += turn.eq(-self.y[:5])
-        m.d.comb += kept.eq(Mux(left, ones << turn, ones >> self.y[:4]))
+        kept = Signal(32)
+        # Left by -y keeps all but the lowest -y: the highest 32 + y, where y is its lowest five bits.
+        m.d.comb += kept.eq(Mux(left, ~(ones >> self.y[:5]), ones >> self.y[:4]))
         turned: Value = self.x.as_unsigned()
         for bit in range(5):
-            turned = Mux(turn[bit], turned.rotate_left(1 << bit), turned)
+            turned = Mux(self.y[bit], turned.rotate_right(1 << bit), turned)
         sign = self.x[31] & ~left
         return (turned & kept) | (sign.replicate(32) & ~kept)

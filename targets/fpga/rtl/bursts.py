@@ -4,6 +4,7 @@ from amaranth import Array, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from optc.targets.fpga.rtl.cut import Cut
 from optc.targets.fpga.rtl.layouts import requests
 
 BURST_WORDS = 256
@@ -33,51 +34,36 @@ class Bursts(wiring.Component):
         super().__init__({"rows": In(stream.Signature(Rows)), "requests": Out(requests())})
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """Row by row: its first word and its words, then bursts until none are left."""
+        """A row a cycle: where it begins and ends, how many words that is, and its bursts, a cycle each."""
         m = Module()
-        rows, out = self.rows.payload, self.requests
-        start, left = Signal(32), Signal(16)
-        word, words = Signal(29), Signal(24)
-        first, behind = self._words(m, start, rows)
-        room = Signal(range(self._most + 1))
-        length = Signal(range(self._most + 1))
-        m.d.comb += room.eq(self._most - word[: self._most.bit_length() - 1])
-        m.d.comb += length.eq(Mux(words < room, words, room))
-        m.d.comb += [out.payload.word.eq(word), out.payload.more.eq(length - 1)]
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.sync += [start.eq(rows.dram), left.eq(rows.y_size)]
-                with m.If(self.rows.valid):
-                    with m.If((rows.x_size == 0) | (rows.y_size == 0)):
-                        m.d.comb += self.rows.ready.eq(1)
-                    with m.Else():
-                        m.next = "ROW"
-            with m.State("ROW"):
-                m.d.sync += [word.eq(first), words.eq(behind - first)]
-                m.d.sync += [start.eq(start + rows.x_stride), left.eq(left - 1)]
-                m.next = "BURST"
-            with m.State("BURST"):
-                m.d.comb += out.valid.eq(1)
-                with m.If(out.ready):
-                    m.d.sync += [word.eq(word + length), words.eq(words - length)]
-                    with m.If(words == length):
-                        with m.If(left == 0):
-                            m.d.comb += self.rows.ready.eq(1)
-                            m.next = "IDLE"
-                        with m.Else():
-                            m.d.sync += [word.eq(first), words.eq(behind - first)]
-                            m.d.sync += [start.eq(start + rows.x_stride), left.eq(left - 1)]
+        m.submodules.cut = cut = Cut(self._most)
+        wiring.connect(m, wiring.flipped(self.requests), cut.requests)
+        rows, runs = self.rows.payload, cut.runs
+        following, left, active = Signal(32), Signal(16), Signal()  # rows behind the first
+        start, more = Signal(32), Signal(16)
+        first, behind, placed = Signal(29), Signal(29), Signal()
+        m.d.comb += [start.eq(Mux(active, following, rows.dram)), more.eq(Mux(active, left, rows.y_size))]
+        counts = ~runs.valid | runs.ready
+        places = ~placed | counts
+        empty = (rows.x_size == 0) | (rows.y_size == 0)
+        with m.If(counts):
+            m.d.sync += [runs.valid.eq(placed), runs.payload.word.eq(first)]
+            m.d.sync += runs.payload.words.eq(behind - first)
+        with m.If(places):
+            m.d.sync += [placed.eq(self.rows.valid & ~empty), *self._words(m, start, first, behind)]
+            with m.If(self.rows.valid & ~empty):
+                m.d.sync += [following.eq(start + rows.x_stride), left.eq(more - 1), active.eq(more != 1)]
+        m.d.comb += self.rows.ready.eq(empty | (places & (more == 1)))
         return m
 
-    def _words(self, m: Module, start: Signal, rows: data.View) -> tuple[Signal, Signal]:
+    def _words(self, m: Module, start: Signal, first: Signal, behind: Signal) -> list[object]:
         """The first word of the row that begins at element `start`, and the one behind its last."""
-        first, behind = Signal(29), Signal(29)
+        rows = self.rows.payload
         end = Signal(32)
         m.d.comb += end.eq(start + rows.x_size)
         firsts = Array([(start << log)[3:32] for log in self._logs])
         lasts = Array([((end << log) + 7)[3:32] for log in self._logs])
-        m.d.comb += [first.eq(firsts[rows.kind]), behind.eq(lasts[rows.kind])]
-        return first, behind
+        return [first.eq(firsts[rows.kind]), behind.eq(lasts[rows.kind])]
 
 
 def fill_rows(rows: data.View, insn: data.View, kind: Value) -> list[object]:

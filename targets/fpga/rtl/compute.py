@@ -153,11 +153,10 @@ class Compute(wiring.Component):
             flags.push_next.eq(load.push_next),
             flags.finish.eq(load.opcode == Opcode.FINISH),
         ]
-        # What the steps under way do; it changes when a nest is taken.
-        doing = Signal(steps.work.shape())
         work = steps.work
         m.d.comb += [
-            work.eq(doing),
+            work.operation.eq(loops.work.operation),
+            work.flags.eq(loops.work.flags),
             work.step.eq(loops.step),
             work.works.eq(loops.valid),
             work.ends.eq(loops.valid & loops.step.last),
@@ -177,15 +176,15 @@ class Compute(wiring.Component):
             )
         ]
         m.d.comb += [loops.nests.payload[n].eq(Mux(is_gemm, gemm[n], 0)) for n in ("wgt_out", "wgt_in")]
-        with m.If(loops.nests.ready):
-            m.d.sync += [
-                doing.flags.eq(flags),
-                doing.operation.gemm.eq(is_gemm),
-                doing.operation.reset.eq(gemm.reset),
-                doing.operation.op.eq(alu.op),
-                doing.operation.use_imm.eq(alu.use_imm),
-                doing.operation.imm.eq(alu.imm),
-            ]
+        does = loops.nests.payload.work
+        m.d.comb += [
+            does.flags.eq(flags),
+            does.operation.gemm.eq(is_gemm),
+            does.operation.reset.eq(gemm.reset),
+            does.operation.op.eq(alu.op),
+            does.operation.use_imm.eq(alu.use_imm),
+            does.operation.imm.eq(alu.imm),
+        ]
         job, uop_job = writer.jobs.payload, uops.jobs.payload
         m.d.comb += [*fill_job(job, load, 0), uop_job.sram.eq(load.sram), uop_job.odd.eq(load.dram[0])]
         m.d.comb += uop_job.count.eq(Mux(load.y_size == 0, 0, load.x_size))
@@ -203,7 +202,7 @@ class Compute(wiring.Component):
             with m.State("NEXT"), m.If(insn.valid):
                 with m.If(is_gemm | is_alu):
                     m.d.comb += [loops.nests.valid.eq(1), insn.ready.eq(loops.nests.ready)]
-                with m.Elif(~loops.valid):
+                with m.Elif(~loops.busy):
                     with m.If(load.opcode == Opcode.FINISH):
                         m.d.comb += [bubble.eq(1), insn.ready.eq(1)]
                     with m.Elif(load.memory == Memory.UOP):

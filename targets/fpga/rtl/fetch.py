@@ -4,6 +4,7 @@ from amaranth import Elaboratable, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from optc.targets.fpga.rtl.cut import Cut
 from optc.targets.fpga.rtl.fifo import Fifo
 from optc.targets.fpga.rtl.form import Form
 from optc.targets.fpga.rtl.layouts import INSTRUCTION_BITS, Beat, beats, instruction_layout, requests
@@ -65,22 +66,24 @@ class Fetch(wiring.Component):
         return m
 
     def _ask(self, m: Module, taken: Signal) -> None:
-        word, words = Signal(29), Signal(23)
+        """The whole stream is one run of words."""
+        m.submodules.cut = cut = Cut(BURST)
         free = Signal(range(ROOM + 1), init=ROOM)
-        room, length = Signal(range(BURST + 1)), Signal(range(BURST + 1))
-        out = self.requests
+        out, length = self.requests, cut.requests.payload.more + 1
+        enough = free >= length
         m.d.comb += [
-            room.eq(BURST - word[: BURST.bit_length() - 1]),
-            length.eq(Mux(words < room, words, room)),
+            out.payload.eq(cut.requests.payload),
+            out.valid.eq(cut.requests.valid & enough),
+            cut.requests.ready.eq(out.ready & enough),
         ]
-        m.d.comb += [out.payload.word.eq(word), out.payload.more.eq(length - 1)]
-        m.d.comb += out.valid.eq((words != 0) & (free >= length))
         asked = out.valid & out.ready
         m.d.sync += free.eq(free - Mux(asked, length, 0) + taken)
-        with m.If(asked):
-            m.d.sync += [word.eq(word + length), words.eq(words - length)]
+        run = cut.runs
+        with m.If(run.ready):
+            m.d.sync += run.valid.eq(0)
         with m.If(self.start):
-            m.d.sync += [word.eq(self.address[3:]), words.eq(self.count << 1)]
+            m.d.sync += [run.payload.word.eq(self.address[3:]), run.payload.words.eq(self.count << 1)]
+            m.d.sync += run.valid.eq(self.count != 0)
 
     def _route(self, m: Module, insn: Signal, valid: Signal, ready: Signal) -> None:
         load = data.View(instruction_layout(Opcode.LOAD, self._config), insn)

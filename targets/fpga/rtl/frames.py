@@ -1,6 +1,6 @@
 """Elements of a framed LOAD, one after another: what is padding and what comes from DRAM."""
 
-from amaranth import Elaboratable, Module, Signal
+from amaranth import Elaboratable, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -40,43 +40,79 @@ class Walk(wiring.Component):
     last: Out(1)
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """Two counters, compared with the frame."""
+        """Two counters; how they compare with the frame is known a cycle before it is used."""
         m = Module()
-        frame = Signal(Frame)
-        x, y = Signal(17), Signal(17)
-        row_phase = Signal()
-        left, right, width = Signal(4), Signal(17), Signal(17)
-        top, bottom, height = Signal(4), Signal(17), Signal(17)
+        frame, row_phase = Signal(Frame), Signal()
+        across, down = Axis(), Axis()
+        m.submodules.across, m.submodules.down = across, down
+        f = self.frame
         m.d.comb += [
-            self.pad.eq((x < left) | (x >= right) | (y < top) | (y >= bottom)),
-            self.row_end.eq(x == right - 1),
-            self.last.eq((x == width - 1) & (y == height - 1)),
+            self.pad.eq(~(across.inside & down.inside)),
+            self.row_end.eq(across.ends),
+            self.last.eq(across.last & down.last),
+            across.before.eq(f.x_pad_0),
+            across.size.eq(f.x_size),
+            across.behind.eq(f.x_pad_1),
+            down.before.eq(f.y_pad_0),
+            down.size.eq(f.y_size),
+            down.behind.eq(f.y_pad_1),
+            across.start.eq(self.start),
+            down.start.eq(self.start),
         ]
         with m.If(self.start):
-            f = self.frame
             m.d.sync += [
                 frame.eq(f),
-                x.eq(0),
-                y.eq(0),
                 self.sram.eq(f.sram),
                 self.phase.eq(f.phase),
                 row_phase.eq(f.phase ^ f.stride),
-                left.eq(f.x_pad_0),
-                right.eq(f.x_pad_0 + f.x_size),
-                width.eq(f.x_pad_0 + f.x_size + f.x_pad_1),
-                top.eq(f.y_pad_0),
-                bottom.eq(f.y_pad_0 + f.y_size),
-                height.eq(f.y_pad_0 + f.y_size + f.y_pad_1),
                 self.busy.eq((f.x_size != 0) & (f.y_size != 0)),
             ]
         with m.Elif(self.step & self.busy):
-            m.d.sync += [self.sram.eq(self.sram + 1), x.eq(x + 1)]
+            m.d.comb += [across.step.eq(1), down.step.eq(across.last)]
+            m.d.sync += self.sram.eq(self.sram + 1)
             with m.If(~self.pad):
                 m.d.sync += self.phase.eq(~self.phase)
-            with m.If(x == width - 1):
-                m.d.sync += [x.eq(0), y.eq(y + 1)]
             with m.If(~self.pad & self.row_end):
                 m.d.sync += [self.phase.eq(row_phase), row_phase.eq(row_phase ^ frame.stride)]
             with m.If(self.last):
                 m.d.sync += self.busy.eq(0)
         return m
+
+
+class Axis(wiring.Component):
+    """A counter over `size` places with `before` and `behind` of padding, which begins again behind its last.
+
+    `inside`: no padding; `ends`: the last inside; `last`: the last of all.
+    """
+
+    before: In(4)
+    size: In(16)
+    behind: In(4)
+    start: In(1)
+    step: In(1)
+    inside: Out(1)
+    ends: Out(1)
+    last: Out(1)
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """The next place is compared with the bounds, of which `start` keeps those that it needs."""
+        m = Module()
+        place, before = Signal(17), Signal(4)  # the place behind the current one
+        right, width = Signal(17), Signal(17)
+        new_right, new_width = Signal(17), Signal(17)
+        m.d.comb += [new_right.eq(self.before + self.size), new_width.eq(new_right + self.behind)]
+        with m.If(self.start):
+            m.d.sync += [before.eq(self.before), right.eq(new_right), width.eq(new_width)]
+            m.d.sync += self._at(0, self.before, new_right, new_width) + [place.eq(1)]
+        with m.Elif(self.step & self.last):
+            m.d.sync += self._at(0, before, right, width) + [place.eq(1)]
+        with m.Elif(self.step):
+            m.d.sync += self._at(place, before, right, width) + [place.eq(place + 1)]
+        return m
+
+    def _at(self, place: Value | int, before: Value, right: Value, width: Value) -> list[object]:
+        return [
+            self.inside.eq((before <= place) & (right > place)),
+            self.ends.eq(right == place + 1),
+            self.last.eq(width == place + 1),
+        ]

@@ -54,6 +54,16 @@ class Flags(data.Struct):
     finish: 1
 
 
+class Operation(data.Struct):
+    """What a step does: `gemm`, or the ALU's `op` with `imm` or a second operand; `reset` sets to zero."""
+
+    gemm: 1
+    reset: 1
+    op: 2
+    use_imm: 1
+    imm: signed(16)
+
+
 def requests() -> stream.Signature:
     """A stream of bursts."""
     return stream.Signature(Request)

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from optc.targets.fpga.rtl.alu import Lane
 from optc.targets.fpga.rtl.banks import Banks
-from optc.targets.fpga.rtl.layouts import Flags, lanes, uop_layout
+from optc.targets.fpga.rtl.layouts import Flags, Operation, lanes, uop_layout
 from optc.targets.fpga.rtl.loops import index_bits, step_layout
 from optc.targets.fpga.rtl.products import LATENCY, Products
 from optc.targets.fpga.rtl.writer import write_signature
@@ -24,16 +24,6 @@ RETIRE = EXECUTE + 1
 BEHIND = 3
 """Results from `RETIRE` on that are kept: with the one that `EXECUTE` makes, a step may not see in ACC what
 the four before it made, and gets it from here."""
-
-
-class Operation(data.Struct):
-    """What a step does: `gemm`, or the ALU's `op` with `imm` or a second operand; `reset` sets to zero."""
-
-    gemm: 1
-    reset: 1
-    op: 2
-    use_imm: 1
-    imm: signed(16)
 
 
 def work_layout(config: Config) -> data.StructLayout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from optc_cycles import PROGRAMS, VECTORS, with_finish
 from optc.models.zoo import zoo_entry
 from optc.targets.compiler import compile
 from optc.targets.vta.config import Config
-from optc.targets.vta.isa import Instruction, decode, encode
-from optc.targets.vta.program import Program
+from optc.targets.vta.isa import decode, encode
+from optc.targets.vta.program import Area, Program
 from optc.targets.vta.text import assemble
 from optc.targets.vta.timing import OPTC, simulate
 from optc.targets.vta.vta import Vta, VtaRunner
@@ -26,45 +27,32 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++"),
 ]
 
-MEMORY = 1 << 25
-START = 0x1000
 FOLDER = Path(__file__).parents[1] / "vta" / "vectors"
 
 
-def on_the_rtl(instructions: list[Instruction]) -> int:
-    """Cycles; memory is empty, which changes none."""
+def on_the_rtl(stream: np.ndarray, start: int, areas: Iterable[Area] = ()) -> int:
+    """Cycles of an instruction stream at address `start`."""
     from optc.targets.fpga.rtlsim import RtlSim
 
-    device = RtlSim(Config(), MEMORY)
-    device.write(START, encode(instructions, Config()).reshape(-1))
-    return device.run(START, len(instructions))
+    device = RtlSim(Config(), 1 << 25)
+    for address, data in [*areas, (start, stream.reshape(-1))]:
+        device.write(address, data)
+    return device.run(start, len(stream))
 
 
 def test_what_the_fast_tests_expect_was_measured() -> None:
     for name, (lines, measured) in PROGRAMS.items():
-        assert on_the_rtl(assemble(with_finish(lines))) == measured, name
+        stream = encode(assemble(with_finish(lines)), Config())
+        assert on_the_rtl(stream, 0x1000) == measured, name
 
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_vectors(name: str) -> None:
     program = Program.load(FOLDER / f"{name}.npz")
-    instructions = decode(program.instructions, Config())
-    measured = on_the_rtl_with(program)
+    measured = on_the_rtl(program.instructions, program.place(), program.inputs)
     assert measured == VECTORS[name]
-    bar = 0.01 if name.startswith("conv") else 0.02
-    assert abs(simulate(instructions, Config(), OPTC).cycles - measured) <= bar * measured
-
-
-def on_the_rtl_with(program: Program) -> int:
-    """Cycles, with the memory that the program asks for."""
-    from optc.targets.fpga.rtlsim import RtlSim
-
-    device = RtlSim(Config(), MEMORY)
-    for address, data in program.inputs:
-        device.write(address, data)
-    start = program.place()
-    device.write(start, program.instructions.reshape(-1))
-    return device.run(start, len(program.instructions))
+    found = simulate(decode(program.instructions, Config()), Config(), OPTC).cycles
+    assert abs(found - measured) <= (0.01 if name.startswith("conv") else 0.02) * measured
 
 
 @pytest.mark.parametrize("board", [False, True], ids=["default", "board"])

@@ -54,7 +54,8 @@ def test_programs_on_our_rtl(name: str) -> None:
 
 def test_where_two_elements_share_a_word_each_takes_a_cycle() -> None:
     """Measured on optc's RTL."""
-    config = Config(log_block=2, log_uop_buff_size=12, log_inp_buff_size=12, log_wgt_buff_size=13)
+    sizes = {"inp": 12, "wgt": 13, "acc": 14}
+    config = Config(log_block=2, **{f"log_{name}_buff_size": log for name, log in sizes.items()})
     program = "load inp push_next sram=0 dram=1025 size=7,9 stride=12 pad=1,0,2,1\nfinish pop_prev"
     assert simulate(assemble(program), config, OPTC).cycles == 135
 

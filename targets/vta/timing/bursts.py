@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from optc.targets.vta.config import Config
+from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.isa import Load, Store
 from optc.targets.vta.timing.figures import WORD_BYTES
 
@@ -51,6 +51,8 @@ def framed(load: Load, config: Config, limit: int) -> tuple[tuple[Burst, ...], i
         return (), 0
     width = load.x_pad_0 + load.x_size + load.x_pad_1
     size = config.element_bytes(load.memory)
+    if load.memory != Memory.UOP and size < WORD_BYTES:  # an element a cycle, though two share a word
+        limit, size = limit * WORD_BYTES // size, WORD_BYTES
     first, step = load.dram * size % limit, load.x_stride * size % limit
     before, between = load.y_pad_0 * width + load.x_pad_0, load.x_pad_0 + load.x_pad_1
     bursts = _framed((first, step, limit), load.y_size, load.x_size, size, (before, between))

@@ -72,7 +72,10 @@ class OverlappedMachine:
 
 
 class _Fetch:
-    """Reads the program in blocks as far as there is room, and puts each instruction into its queue."""
+    """Reads the program in blocks as far as there is room, and puts each instruction into its queue.
+
+    The program begins where a block does.
+    """
 
     def __init__(self, program: Program, port: Port, units: dict[Module, Unit]) -> None:
         self._program, self._port, self._units, self._timing = program, port, units, program.timing

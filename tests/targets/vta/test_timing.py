@@ -1,4 +1,4 @@
-"""The cycle model against figures measured on the original RTL."""
+"""The cycle models against figures measured on the original RTL, and on optc's own."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optc_cycles import PROGRAMS, with_finish
+from optc_cycles import VECTORS as MEASURED
 
 from optc.models.errors import InputError
 from optc.targets.vta.config import Config
 from optc.targets.vta.isa import Instruction, Module, decode
 from optc.targets.vta.program import Program
 from optc.targets.vta.text import assemble
-from optc.targets.vta.timing import DE10, PYNQ, TIMINGS, Timing, simulate
+from optc.targets.vta.timing import DE10, OPTC, PYNQ, TIMINGS, Timing, simulate
 
 CONFIG = Config()
 VECTORS = sorted((Path(__file__).parent / "vectors").glob("*.npz"))
+ORIGINALS = {t.name: t for t in (PYNQ, DE10)}
 LAUNCH = 25
 """Cycles of a launch with FINISH alone."""
 
@@ -28,13 +31,33 @@ def cycles(line: str, timing: Timing = PYNQ) -> int:
     return end - start
 
 
-@pytest.mark.parametrize("timing", TIMINGS.values(), ids=list(TIMINGS))
+@pytest.mark.parametrize("timing", ORIGINALS.values(), ids=list(ORIGINALS))
 @pytest.mark.parametrize("path", VECTORS, ids=lambda p: p.stem)
 def test_vectors(path: Path, timing: Timing) -> None:
     measured = int(np.load(path)[f"cycles_{timing.name}"])
     found = simulate(decode(Program.load(path).instructions, CONFIG), CONFIG, timing).cycles
     bar = 0.01 if path.stem.startswith("conv") else 0.02
     assert abs(found - measured) <= bar * measured
+
+
+@pytest.mark.parametrize("path", VECTORS, ids=lambda p: p.stem)
+def test_vectors_on_our_rtl(path: Path) -> None:
+    found = simulate(decode(Program.load(path).instructions, CONFIG), CONFIG, OPTC).cycles
+    assert found == MEASURED[path.stem]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_on_our_rtl(name: str) -> None:
+    lines, measured = PROGRAMS[name]
+    assert simulate(assemble(with_finish(lines)), CONFIG, OPTC).cycles == measured
+
+
+def test_where_two_elements_share_a_word_each_takes_a_cycle() -> None:
+    """Measured on optc's RTL."""
+    sizes = {"inp": 12, "wgt": 13, "acc": 14}
+    config = Config(log_block=2, **{f"log_{name}_buff_size": log for name, log in sizes.items()})
+    program = "load inp push_next sram=0 dram=1025 size=7,9 stride=12 pad=1,0,2,1\nfinish pop_prev"
+    assert simulate(assemble(program), config, OPTC).cycles == 135
 
 
 GEMM = "uops=0:{} iter={},{} dst=0,0 src=0,0 wgt=0,0"
@@ -56,7 +79,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("timing", TIMINGS.values(), ids=list(TIMINGS))
+@pytest.mark.parametrize("timing", ORIGINALS.values(), ids=list(ORIGINALS))
 @pytest.mark.parametrize(("line", "measured"), ROWS, ids=[r[0] for r in ROWS])
 def test_one_instruction(line: str, measured: int, timing: Timing) -> None:
     assert abs(cycles(line, timing) - measured) <= 1
@@ -73,7 +96,7 @@ def test_store_pays_for_each_burst(timing: Timing, bursts: int) -> None:
 
 
 def test_launch_with_finish_alone() -> None:
-    for timing in TIMINGS.values():
+    for timing in ORIGINALS.values():
         assert abs(simulate(assemble("finish"), CONFIG, timing).cycles - LAUNCH) <= 1
 
 
@@ -115,18 +138,32 @@ def test_waiting_for_a_token_is_counted() -> None:
     assert activity[Module.STORE].busy == activity[Module.STORE].token == 0
 
 
-def test_deadlock_is_an_error() -> None:
+@pytest.mark.parametrize("timing", TIMINGS.values(), ids=list(TIMINGS))
+def test_deadlock_is_an_error(timing: Timing) -> None:
     with pytest.raises(InputError, match="instruction 0: deadlock"):
-        simulate(assemble(f"gemm pop_prev {GEMM.format(1, 1, 1)}\nfinish"), CONFIG, PYNQ)
+        simulate(assemble(f"gemm pop_prev {GEMM.format(1, 1, 1)}\nfinish"), CONFIG, timing)
+
+
+def test_overlapping_instructions_are_accounted_for_once() -> None:
+    for lines, _ in PROGRAMS.values():
+        report = simulate(assemble(with_finish(lines)), CONFIG, OPTC)
+        for activity in report.modules.values():
+            assert min(activity.busy, activity.token, activity.memory) >= 0
+            assert activity.busy + activity.token + activity.memory <= report.cycles
+    wait = simulate(assemble(with_finish(PROGRAMS["a GEMM waits for a LOAD"][0])), CONFIG, OPTC)
+    assert wait.modules[Module.LOAD].busy + wait.modules[Module.LOAD].memory == 64 * 32 + 20
+    assert wait.modules[Module.COMPUTE].token == 64 * 32 + 20 - 2  # fetched two cycles behind it
+    assert 128 <= wait.modules[Module.COMPUTE].busy <= 128 + 4
 
 
 LINES = st.sampled_from([row[0] for row in ROWS])
 
 
+@pytest.mark.parametrize("timing", [DE10, OPTC], ids=["de10", "optc"])
 @given(lines=st.lists(LINES, min_size=1, max_size=12), extra=LINES)
-def test_one_more_instruction_is_never_faster(lines: list[str], extra: str) -> None:
+def test_one_more_instruction_is_never_faster(timing: Timing, lines: list[str], extra: str) -> None:
     def total(program: list[str]) -> int:
         instructions: list[Instruction] = assemble("\n".join(program))
-        return simulate(instructions, CONFIG, DE10).cycles
+        return simulate(instructions, CONFIG, timing).cycles
 
     assert total([*lines, extra]) >= total(lines)

@@ -1,0 +1,132 @@
+"""Cycles of optc's own RTL, measured in Verilator with the default memory; the slow tests measure them again.
+
+Programs are text (`optc.targets.vta.text`); a FINISH goes behind them that takes the tokens they leave.
+"""
+
+from __future__ import annotations
+
+_GEMM = "gemm uops=0:{} iter={},{} dst=0,0 src=0,0 wgt=0,0"
+_ALU = "alu {} uops=0:1 iter=8,32 dst=0,0 src=0,0 {}"
+_LOAD = "load {} sram=0 dram=1024 size={},{} stride={}"
+_STORE = "store out {} sram=0 dram=1048576 size={},{} stride={}"
+_BIG, _LAST = (_LOAD.format(f"wgt{flag}", 1, 64, 64) for flag in ("", " push_next"))
+_SMALL = _GEMM.format(1, 4, 4)
+_LONG, _LONGEST = _GEMM.format(1, 129, 16), _GEMM.format(2, 100, 100)
+_STREAM = _LOAD.format("wgt push_next", 1, 512, 512)
+_NOTHING = [f"{kind} sram=0 dram=0 size=0,0 stride=0" for kind in ("load inp", "store out")]
+
+PROGRAMS: dict[str, tuple[list[str], int]] = {
+    "finish": ([], 33),
+    "a GEMM": ([_GEMM.format(9, 14, 14)], 1798),
+    "a reset": (["gemm reset" + _GEMM.format(2, 8, 16)[4:]], 290),
+    "ALU with an immediate": ([_ALU.format("max", "imm=0")], 290),
+    "ALU of two operands": ([_ALU.format("add", "tensor")], 290),
+    "LOAD INP": ([_LOAD.format("inp push_next", 1, 196, 196)], 445),
+    "LOAD INP, rows": ([_LOAD.format("inp push_next", 14, 14, 56)], 445),
+    "LOAD INP, padded": ([_LOAD.format("inp push_next", 14, 14, 14) + " pad=1,1,1,1"], 488),
+    "LOAD WGT": ([_LAST], 2101),
+    "LOAD ACC": ([_LOAD.format("acc", 1, 64, 64)], 566),
+    "LOAD ACC, padded": ([_LOAD.format("acc", 3, 5, 9) + " pad=2,1,1,3"], 194),
+    "LOAD UOP": ([_LOAD.format("uop", 1, 64, 64)], 86),
+    "LOAD UOP from an odd place": (["load uop sram=3 dram=1025 size=1,7 stride=7"], 58),
+    "STORE": ([_STORE.format("push_prev", 32, 8, 64)], 551),
+    "STORE of nothing": (["store out push_prev sram=0 dram=0 size=0,0 stride=0"], 36),
+    "two STOREs": ([_STORE.format("", 2, 8, 64), _STORE.format("push_prev", 1, 3, 3)], 83),
+    "GEMMs follow each other": ([_GEMM.format(1, 16, 16)] * 8, 2082),
+    "LOADs follow each other": ([*[_BIG] * 7, _LAST], 16437),
+    "LOADs and GEMMs overlap": ([*[_BIG, _LONG] * 7, _LAST, _LONG], 16548),
+    "LOAD ACC waits until a GEMM has drained": ([_SMALL, _LOAD.format("acc", 1, 4, 4)] * 2, 153),
+    "LOAD UOP waits until a GEMM has ended": ([_SMALL, _LOAD.format("uop", 1, 4, 4)] * 2, 78),
+    "words for ACC come while a GEMM runs": (
+        [_GEMM.format(4, 16, 16), _LOAD.format("acc", 1, 256, 256)],
+        3117,
+    ),
+    "two modules share the port": ([_LAST, "load acc sram=0 dram=8192 size=1,256 stride=256"], 4150),
+    "a GEMM waits for a LOAD": ([_LAST, "gemm pop_prev" + _GEMM.format(1, 8, 16)[4:]], 2230),
+    "a LOAD waits for a GEMM, a STORE for both": (
+        [
+            "gemm push_prev" + _GEMM.format(1, 8, 16)[4:],
+            _LOAD.format("inp pop_next push_next", 1, 16, 16),
+            "gemm pop_prev push_next" + _GEMM.format(1, 8, 16)[4:],
+            _STORE.format("pop_prev push_prev", 1, 16, 16),
+        ],
+        401,
+    ),
+    "instructions of nothing": ([*_NOTHING * 200, _NOTHING[0] + " push_next"], 836),
+    "words for ACC come behind bursts under way": (
+        [_STREAM, _SMALL, _LOAD.format("acc", 1, 40, 40), _LONGEST],
+        28055,
+    ),
+    "instructions come behind bursts under way": ([_STREAM, *[_SMALL] * 50, _LONGEST], 24242),
+    "words are asked for by four that wait": (
+        [
+            *(_STREAM, _LOAD.format("acc", 1, 4, 4)),
+            *[_SMALL] * 4,
+            _LONG,
+            *[_SMALL] * 3,
+            *(_LOAD.format("uop", 1, 64, 64), _LONGEST),
+        ],
+        24728,
+    ),
+    "a LOAD comes behind instructions that fill a queue": (
+        [*[_LONG] * 6, *[_GEMM.format(1, 1, 1)] * 520, _LOAD.format("wgt push_next", 1, 1000, 1000)],
+        44450,
+    ),
+}
+"""Instructions, and cycles from launch to finish."""
+
+
+def with_finish(lines: list[str]) -> str:
+    """The program's text: behind `lines` a FINISH that takes the tokens which they leave."""
+    text = "\n".join(lines)
+    flags = [""]
+    for word, push, pop in (("load", "push_next", "pop_prev"), ("store", "push_prev", "pop_next")):
+        given = sum(line.startswith(word) and push in line.split() for line in lines)
+        taken = sum(line.startswith(("gemm", "alu")) and pop in line.split() for line in lines)
+        flags += [pop] * (given > taken)
+    return f"{text}\nfinish{' '.join(flags)}\n"
+
+
+VECTORS = {
+    "conv-CI16-CO64-H10-W12": 11410,
+    "conv-CI48-CO48-H12-W12": 19757,
+    "conv-CI64-CO128-H10-W10": 46519,
+    "conv-H28-W28-CI16-CO16": 19266,
+    "conv-K1-P0": 6854,
+    "conv-K5-P2-H12-W12-CI16-CO32": 12407,
+    "conv-S_2": 5016,
+    "conv-default": 13805,
+    "random-0000": 7821,
+    "random-0002": 7695,
+    "random-0003": 7785,
+    "random-0004": 7627,
+    "random-0005": 8059,
+    "random-0006": 7993,
+    "random-0007": 7847,
+    "random-0009": 7789,
+    "random-0010": 7523,
+    "random-0011": 7889,
+    "random-0012": 7587,
+    "random-0014": 7703,
+    "random-0015": 7619,
+    "random-0016": 7771,
+    "random-0017": 7841,
+    "random-0018": 8077,
+    "random-0019": 7695,
+    "random-0021": 7717,
+    "random-0022": 7773,
+    "random-0023": 7747,
+    "random-0024": 7871,
+    "random-0025": 7645,
+    "random-0026": 7855,
+    "random-0027": 8153,
+    "random-0028": 7787,
+    "random-0029": 7799,
+    "random-0030": 7723,
+    "random-0031": 7845,
+    "random-0033": 7811,
+    "random-0034": 7715,
+    "random-0035": 7975,
+    "random-0036": 7692,
+}
+"""Cycles of the files in `vectors`."""

@@ -8,45 +8,50 @@ from optc.targets.vta.isa import AluOp
 
 
 class Lane(wiring.Component):
-    """`result` = `op`(`x`, `y`) in 32 bits, in the same cycle.
+    """`result` = `op`(`x`, `y`) in 32 bits, in the same cycle; zero where `reset`.
 
     SHR shifts right by 0 to 15, or left by up to 16 where `y` is negative. `refused`: `y` is none of these.
     """
 
     op: In(2)
+    reset: In(1)
     x: In(signed(32))
     y: In(signed(32))
     result: Out(signed(32))
     refused: Out(1)
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """All four, and the one that is asked for."""
+        """All four; what is not asked for is zero, so that one gate is left behind the rotation."""
         m = Module()
-        less = Signal()
+        less, other = Signal(), Signal(32)
+        kept, fill = Signal(32), Signal(32)
         m.d.comb += less.eq(self.x < self.y)
-        with m.Switch(self.op):
+        with m.If(~self.reset), m.Switch(self.op):
             with m.Case(AluOp.MIN.value):
-                m.d.comb += self.result.eq(Mux(less, self.x, self.y))
+                m.d.comb += other.eq(Mux(less, self.x, self.y))
             with m.Case(AluOp.MAX.value):
-                m.d.comb += self.result.eq(Mux(less, self.y, self.x))
+                m.d.comb += other.eq(Mux(less, self.y, self.x))
             with m.Case(AluOp.ADD.value):
-                m.d.comb += self.result.eq(self.x + self.y)
+                m.d.comb += other.eq(self.x + self.y)
             with m.Case(AluOp.SHR.value):
-                m.d.comb += self.result.eq(self._shifted(m))
-                m.d.comb += self.refused.eq((self.y < -16) | (self.y > 15))
+                m.d.comb += [*self._kept(kept, fill), self.refused.eq((self.y < -16) | (self.y > 15))]
+        m.d.comb += self.result.eq((self._turned() & kept) | fill | other)
         return m
 
-    def _shifted(self, m: Module) -> Value:
-        """One rotation serves both directions: right by `y` modulo 32; then what came around is replaced.
-
-        That is the highest `y` bits, by the sign, or the lowest -`y`, by zeros.
-        """
-        left, ones = self.y[31], Const((1 << 32) - 1, 32)
-        kept = Signal(32)
-        # Left by -y keeps all but the lowest -y: the highest 32 + y, where y is its lowest five bits.
-        m.d.comb += kept.eq(Mux(left, ~(ones >> self.y[:5]), ones >> self.y[:4]))
+    def _turned(self) -> Value:
+        """`x` right by `y` modulo 32: one rotation serves both directions."""
         turned: Value = self.x.as_unsigned()
-        for bit in range(5):
-            turned = Mux(self.y[bit], turned.rotate_right(1 << bit), turned)
+        for low in (0, 2):
+            pair, step = self.y[low : low + 2], 1 << low
+            near = Mux(pair[0], turned.rotate_right(step), turned)
+            far = Mux(pair[0], turned.rotate_right(3 * step), turned.rotate_right(2 * step))
+            turned = Mux(pair[1], far, near)
+        return Mux(self.y[4], turned.rotate_right(16), turned)
+
+    def _kept(self, kept: Signal, fill: Signal) -> list[object]:
+        """What came around is replaced: the highest `y` bits by the sign, or the lowest -`y` by zeros."""
+        left, ones = self.y[31], Const((1 << 32) - 1, 32)
+        # Left by -y keeps the highest 32 + y, which is what y's lowest five bits are.
+        mask = Mux(left, ~(ones >> self.y[:5]), ones >> self.y[:4])
         sign = self.x[31] & ~left
-        return (turned & kept) | (sign.replicate(32) & ~kept)
+        return [kept.eq(mask), fill.eq(~mask & sign.replicate(32))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth import Elaboratable, Module, Signal
+from amaranth import Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -44,14 +44,17 @@ class Arbiter(wiring.Component):
                         m.d.comb += [request.ready.eq(1), order.write.valid.eq(1)]
                         m.d.comb += order.write.payload.eq(number)
                         m.d.sync += [out.valid.eq(1), out.payload.eq(request.payload)]
-        who = order.read
+        # Whose words come is known long before they do: it stands in a register, a bit a client.
+        turn = Signal(self._clients)
         for number in range(self._clients):
             beat = getattr(self, f"beats{number}")
-            m.d.comb += beat.payload.eq(self.beats.payload)
-            with m.If(who.valid & (who.payload == number)):
-                m.d.comb += [beat.valid.eq(self.beats.valid), self.beats.ready.eq(beat.ready)]
+            m.d.comb += [beat.payload.eq(self.beats.payload), beat.valid.eq(turn[number] & self.beats.valid)]
+            with m.If(turn[number]):
+                m.d.comb += self.beats.ready.eq(beat.ready)
         ends = self.beats.valid & self.beats.ready & self.beats.payload.last
-        m.d.comb += who.ready.eq(ends)
+        with m.If(ends | (turn == 0)):
+            m.d.comb += order.read.ready.eq(1)
+            m.d.sync += turn.eq(Mux(order.read.valid, 1 << order.read.payload, 0))
         return m
 
 

@@ -4,7 +4,8 @@ from amaranth import Array, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from optc.targets.fpga.rtl.cut import Cut
+from optc.targets.fpga.rtl.cut import Cut, Run
+from optc.targets.fpga.rtl.fifo import Fifo
 from optc.targets.fpga.rtl.layouts import requests
 
 BURST_WORDS = 256
@@ -38,17 +39,17 @@ class Bursts(wiring.Component):
         m = Module()
         m.submodules.cut = cut = Cut(self._most)
         wiring.connect(m, wiring.flipped(self.requests), cut.requests)
-        rows, runs = self.rows.payload, cut.runs
+        m.submodules.runs = runs = Fifo(Run, 2)
+        wiring.connect(m, runs.read, cut.runs)
+        rows = self.rows.payload
         following, left, active = Signal(32), Signal(16), Signal()  # rows behind the first
         start, more = Signal(32), Signal(16)
         first, behind, placed = Signal(29), Signal(29), Signal()
         m.d.comb += [start.eq(Mux(active, following, rows.dram)), more.eq(Mux(active, left, rows.y_size))]
-        counts = ~runs.valid | runs.ready
-        places = ~placed | counts
+        places = ~placed | runs.write.ready
         empty = (rows.x_size == 0) | (rows.y_size == 0)
-        with m.If(counts):
-            m.d.sync += [runs.valid.eq(placed), runs.payload.word.eq(first)]
-            m.d.sync += runs.payload.words.eq(behind - first)
+        m.d.comb += [runs.write.valid.eq(placed), runs.write.payload.word.eq(first)]
+        m.d.comb += runs.write.payload.words.eq(behind - first)
         with m.If(places):
             m.d.sync += [placed.eq(self.rows.valid & ~empty), *self._words(m, start, first, behind)]
             with m.If(self.rows.valid & ~empty):

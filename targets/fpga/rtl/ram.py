@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from optc.targets.fpga.rtl.fifo import Fifo
-from optc.targets.fpga.rtl.layouts import Beat, beats, requests
+from optc.targets.fpga.rtl.layouts import Beat, Request, beats, requests
 from optc.targets.fpga.rtl.store import WriteWord
 
 BANK = 1024
@@ -89,15 +89,17 @@ class Ram(wiring.Component):
     def _read(self, m: Module, index: Signal, value: Signal, fault: Signal) -> None:
         m.submodules.ahead = ahead = Fifo(Beat, AHEAD)
         wiring.connect(m, ahead.read, wiring.flipped(self.beats))
+        m.submodules.asked = asked = Fifo(Request, 2)
+        wiring.connect(m, wiring.flipped(self.reads), asked.write)
         word, more, active = Signal(29), Signal(8), Signal()
         free = Signal(range(AHEAD + 1), init=AHEAD)
         ask, last = Signal(), Signal()
         m.d.comb += [ask.eq(active & (free != 0)), last.eq(more == 0)]
-        m.d.comb += self.reads.ready.eq(~active | (ask & last))
+        m.d.comb += asked.read.ready.eq(~active | (ask & last))
         with m.If(ask):
             m.d.sync += [word.eq(word + 1), more.eq(more - 1), active.eq(~last)]
-        with m.If(self.reads.valid & self.reads.ready):
-            m.d.sync += [word.eq(self.reads.payload.word), more.eq(self.reads.payload.more), active.eq(1)]
+        with m.If(asked.read.valid & asked.read.ready):
+            m.d.sync += [word.eq(asked.read.payload.word), more.eq(asked.read.payload.more), active.eq(1)]
         taken = self.beats.valid & self.beats.ready
         m.d.sync += free.eq(free - ask + taken)
         where, beyond = self._index(word)

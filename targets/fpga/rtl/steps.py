@@ -1,6 +1,6 @@
 """The pipeline of compute: steps of GEMM and ALU go in, one a cycle, and change ACC and OUT."""
 
-from amaranth import Cat, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -83,7 +83,7 @@ class Steps(wiring.Component):
             stage = Signal(work_layout(self._config), name=f"stage{number}")
             m.d.sync += stage.eq(stages[-1])
             stages.append(stage)
-        m.d.comb += self.busy.eq(Cat(s.works | s.ends for s in stages[1:]).any())
+        m.d.sync += self.busy.eq(Cat(s.works | s.ends for s in stages[:-1]).any())
         return stages
 
     def _indices(self, m: Module, stages: list[data.View]) -> dict[str, list[Value]]:
@@ -179,11 +179,11 @@ class Steps(wiring.Component):
     ) -> None:
         """Choose the operands of each lane, then the result; the newest result comes in between."""
         select, do = stages[SELECT].operation, stages[EXECUTE].operation
-        newest = [
-            self._hit(m, f"newest_{name}", stages, indices, name, SELECT, EXECUTE) for name in ("dst", "src")
-        ]
-        plain = Signal()  # the second operand is from ACC
-        m.d.sync += plain.eq(~select.gemm & ~select.use_imm)
+        plain = ~select.gemm & ~select.use_imm  # the second operand is from ACC
+        newest = [Signal(name=f"newest_{name}") for name in ("dst", "src")]
+        for hit, name, asks in zip(newest, ("dst", "src"), (Const(1), plain), strict=True):
+            same = indices[name][SELECT] == indices["dst"][EXECUTE]
+            m.d.sync += hit.eq(same & stages[EXECUTE].works & asks)
         op = Mux(do.gemm, AluOp.ADD.value, do.op)
         results, refused = [], []
         for number in range(self._lanes):
@@ -196,11 +196,13 @@ class Steps(wiring.Component):
             made = self._written[place].as_signed()
             m.submodules[f"lane{number}"] = lane = Lane()
             m.d.comb += [lane.x.eq(Mux(newest[0], made, x)), lane.op.eq(op)]
-            m.d.comb += lane.y.eq(Mux(newest[1] & plain, made, y))
-            results.append(Mux(do.gemm & do.reset, 0, lane.result))
+            m.d.comb += [lane.y.eq(Mux(newest[1], made, y)), lane.reset.eq(do.gemm & do.reset)]
+            results.append(lane.result)
             refused.append(lane.refused)
-        m.d.sync += self.refused.eq(self._beyond | (stages[EXECUTE].works & ~do.gemm & Cat(refused).any()))
-        m.d.sync += self._written.eq(Cat(r[:32] for r in results))
+        beyond, shifts = Signal(), Signal(self._lanes)
+        m.d.sync += [beyond.eq(self._beyond), self._written.eq(Cat(r[:32] for r in results))]
+        m.d.sync += shifts.eq(Mux(stages[EXECUTE].works & ~do.gemm, Cat(refused), 0))
+        m.d.sync += self.refused.eq(beyond | shifts.any())
 
     def _retire(self, m: Module, stages: list[data.View], indices: dict[str, list[Value]]) -> None:
         """Write ACC (both copies) and OUT, and give what the step gives."""

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from optc.targets.fpga.rtl.cut import Cut, Run
-from optc.targets.fpga.rtl.fifo import Fifo
+from optc.targets.fpga.rtl.fifo import Pair
 from optc.targets.fpga.rtl.layouts import requests
 
 BURST_WORDS = 256
@@ -21,6 +21,8 @@ class Rows(data.Struct):
     x_stride: 16
     kind: 1
     """Which of the two memories the elements belong to."""
+    empty: 1
+    """There are no elements."""
 
 
 class Bursts(wiring.Component):
@@ -32,14 +34,16 @@ class Bursts(wiring.Component):
 
     def __init__(self, logs: tuple[int, int], most: int = BURST_WORDS) -> None:
         self._logs, self._most = logs, most
-        super().__init__({"rows": In(stream.Signature(Rows)), "requests": Out(requests())})
+        ports = {"rows": In(stream.Signature(Rows)), "requests": Out(requests())}
+        super().__init__({**ports, "length": Out(range(most + 1))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """A row a cycle: where it begins and ends, how many words that is, and its bursts, a cycle each."""
         m = Module()
         m.submodules.cut = cut = Cut(self._most)
         wiring.connect(m, wiring.flipped(self.requests), cut.requests)
-        m.submodules.runs = runs = Fifo(Run, 2)
+        m.d.comb += self.length.eq(cut.length)
+        m.submodules.runs = runs = Pair(Run)
         wiring.connect(m, runs.read, cut.runs)
         rows = self.rows.payload
         following, left, active = Signal(32), Signal(16), Signal()  # rows behind the first
@@ -47,14 +51,13 @@ class Bursts(wiring.Component):
         first, behind, placed = Signal(29), Signal(29), Signal()
         m.d.comb += [start.eq(Mux(active, following, rows.dram)), more.eq(Mux(active, left, rows.y_size))]
         places = ~placed | runs.write.ready
-        empty = (rows.x_size == 0) | (rows.y_size == 0)
         m.d.comb += [runs.write.valid.eq(placed), runs.write.payload.word.eq(first)]
         m.d.comb += runs.write.payload.words.eq(behind - first)
         with m.If(places):
-            m.d.sync += [placed.eq(self.rows.valid & ~empty), *self._words(m, start, first, behind)]
-            with m.If(self.rows.valid & ~empty):
+            m.d.sync += [placed.eq(self.rows.valid & ~rows.empty), *self._words(m, start, first, behind)]
+            with m.If(self.rows.valid & ~rows.empty):
                 m.d.sync += [following.eq(start + rows.x_stride), left.eq(more - 1), active.eq(more != 1)]
-        m.d.comb += self.rows.ready.eq(empty | (places & (more == 1)))
+        m.d.comb += self.rows.ready.eq(rows.empty | (places & (more == 1)))
         return m
 
     def _words(self, m: Module, start: Signal, first: Signal, behind: Signal) -> list[object]:
@@ -72,4 +75,5 @@ def fill_rows(rows: data.View, insn: data.View, kind: Value) -> list[object]:
     return [
         *(rows[name].eq(insn[name]) for name in ("dram", "y_size", "x_size", "x_stride")),
         rows.kind.eq(kind),
+        rows.empty.eq((insn.x_size == 0) | (insn.y_size == 0)),
     ]

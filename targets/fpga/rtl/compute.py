@@ -105,7 +105,7 @@ class Compute(wiring.Component):
         wiring.connect(m, wiring.flipped(self.beats), words.write)
         free = Signal(range(ROOM + 1), init=ROOM)
         enough = Signal()
-        length = bursts.requests.payload.more + 1
+        length = bursts.length
         m.d.comb += [
             enough.eq(free >= length),
             self.requests.payload.eq(bursts.requests.payload),

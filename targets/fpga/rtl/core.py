@@ -88,9 +88,11 @@ class Core(wiring.Component):
         )
         with m.If(self.launch):
             m.d.sync += running.eq(1)
+        # Errors come from everywhere: they have a cycle to get here, also those of the last instruction.
+        caught, over = Signal(len(errors)), Signal()
         with m.If(running & ~self.finished):
-            m.d.sync += [self.cycles.eq(self.cycles + 1), self.error.eq(self.error | errors)]
-            m.d.sync += self.finished.eq(ended | errors.any())
+            m.d.sync += [caught.eq(errors), over.eq(over | ended), self.error.eq(self.error | caught)]
+            m.d.sync += [self.finished.eq(over | caught.any()), self.cycles.eq(self.cycles + (over == 0))]
         return m
 
     def _stuck(self, m: Module, running: Signal, progress: Signal) -> Signal:

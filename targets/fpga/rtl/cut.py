@@ -15,18 +15,22 @@ class Run(data.Struct):
 
 
 class Cut(wiring.Component):
-    """Makes bursts of at most `most` words (a power of two) that cross no multiple of it: one a cycle."""
+    """Makes bursts of at most `most` words (a power of two) that cross no multiple of it: one a cycle.
+
+    `length`: words of the burst that is asked for.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        super().__init__({"runs": In(stream.Signature(Run)), "requests": Out(requests())})
+        length = Out(range(most + 1))
+        super().__init__({"runs": In(stream.Signature(Run)), "requests": Out(requests()), "length": length})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """How long the next burst is, and whether it is the run's last, is known a cycle before."""
         m = Module()
         most, out, given = self._most, self.requests, self.runs.payload
         word, words = Signal(29), Signal(24)
-        length, last = Signal(range(most + 1)), Signal()
+        length, last = self.length, Signal()
         room, rest = Signal(range(most + 1)), Signal(24)
         m.d.comb += [
             room.eq(most - given.word[: most.bit_length() - 1]),

@@ -69,7 +69,7 @@ class Fetch(wiring.Component):
         """The whole stream is one run of words."""
         m.submodules.cut = cut = Cut(BURST)
         free = Signal(range(ROOM + 1), init=ROOM)
-        out, length = self.requests, cut.requests.payload.more + 1
+        out, length = self.requests, cut.length
         enough = free >= length
         m.d.comb += [
             out.payload.eq(cut.requests.payload),

@@ -1,6 +1,6 @@
 """A queue between two streams."""
 
-from amaranth import Elaboratable, Module, Shape, ShapeLike, Value
+from amaranth import Elaboratable, Module, Mux, Shape, ShapeLike, Signal, Value
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,36 +8,54 @@ SMALL = 16
 """Entries that are kept in registers."""
 
 
+class Pair(wiring.Component):
+    """Two entries of `shape`, in registers at both ends: no logic stands between this cycle and the next."""
+
+    def __init__(self, shape: ShapeLike) -> None:
+        self._shape = shape
+        super().__init__({"write": In(stream.Signature(shape)), "read": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """The second entry is used while what is first was not taken."""
+        m = Module()
+        given, out = self.write, self.read
+        second, full = Signal(Shape.cast(self._shape)), Signal()
+        m.d.comb += given.ready.eq(~full)
+        with m.If(~out.valid | out.ready):
+            m.d.sync += [out.valid.eq(full | given.valid), full.eq(0)]
+            m.d.sync += Value.cast(out.payload).eq(Mux(full, second, Value.cast(given.payload)))
+        with m.Elif(given.valid & ~full):
+            m.d.sync += [second.eq(Value.cast(given.payload)), full.eq(1)]
+        return m
+
+
 class Fifo(wiring.Component):
     """At least `depth` entries of `shape`; what is written can be read in the next cycle, or a few later."""
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
-        self._shape, self._depth, self._large = shape, depth, depth > SMALL
+        self._shape, self._depth = shape, depth
         super().__init__({"write": In(stream.Signature(shape)), "read": Out(stream.Signature(shape))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """Amaranth's own: in registers where it is small, in block RAM where it is large.
 
-        A small one stands behind a large one: what comes out of block RAM comes late in its cycle, and needs
-        a register before any logic; and whether it is taken must not be known before the cycle ends.
+        A pair stands behind a large one: what comes out of block RAM comes late in its cycle.
         """
         m = Module()
-        width = Shape.cast(self._shape).width
-        m.submodules.queue = last = fifo.SyncFIFO(width=width, depth=2 if self._large else self._depth)
-        first = last
-        if self._large:
-            m.submodules.block = first = fifo.SyncFIFOBuffered(width=width, depth=self._depth)
-            m.d.comb += [
-                last.w_data.eq(first.r_data),
-                last.w_en.eq(first.r_rdy & last.w_rdy),
-                first.r_en.eq(first.r_rdy & last.w_rdy),
-            ]
+        large = self._depth > SMALL
+        kind = fifo.SyncFIFOBuffered if large else fifo.SyncFIFO
+        m.submodules.queue = queue = kind(width=Shape.cast(self._shape).width, depth=self._depth)
+        read = self.read
+        if large:
+            m.submodules.pair = pair = Pair(self._shape)
+            wiring.connect(m, pair.read, wiring.flipped(self.read))
+            read = pair.write
         m.d.comb += [
-            first.w_data.eq(Value.cast(self.write.payload)),
-            first.w_en.eq(self.write.valid & first.w_rdy),
-            self.write.ready.eq(first.w_rdy),
-            Value.cast(self.read.payload).eq(last.r_data),
-            self.read.valid.eq(last.r_rdy),
-            last.r_en.eq(self.read.ready & last.r_rdy),
+            queue.w_data.eq(Value.cast(self.write.payload)),
+            queue.w_en.eq(self.write.valid & queue.w_rdy),
+            self.write.ready.eq(queue.w_rdy),
+            Value.cast(read.payload).eq(queue.r_data),
+            read.valid.eq(queue.r_rdy),
+            queue.r_en.eq(read.ready & queue.r_rdy),
         ]
         return m

@@ -103,7 +103,10 @@ class Axis(wiring.Component):
         m.d.comb += [new_right.eq(self.before + self.size), new_width.eq(new_right + self.behind)]
         with m.If(self.start):
             m.d.sync += [before.eq(self.before), right.eq(new_right), width.eq(new_width)]
-            m.d.sync += self._at(0, self.before, new_right, new_width) + [place.eq(1)]
+            # Without the sums: `size` is at least 1 where this matters.
+            single = (self.before == 0) & (self.size == 1)
+            m.d.sync += [self.inside.eq(self.before == 0), self.ends.eq(single)]
+            m.d.sync += [self.last.eq(single & (self.behind == 0)), place.eq(1)]
         with m.Elif(self.step & self.last):
             m.d.sync += self._at(0, before, right, width) + [place.eq(1)]
         with m.Elif(self.step):

@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from optc.targets.fpga.rtl.fifo import Fifo
+from optc.targets.fpga.rtl.fifo import Fifo, Pair
 from optc.targets.fpga.rtl.layouts import Beat, Request, beats, requests
 from optc.targets.fpga.rtl.store import WriteWord
 
@@ -89,7 +89,7 @@ class Ram(wiring.Component):
     def _read(self, m: Module, index: Signal, value: Signal, fault: Signal) -> None:
         m.submodules.ahead = ahead = Fifo(Beat, AHEAD)
         wiring.connect(m, ahead.read, wiring.flipped(self.beats))
-        m.submodules.asked = asked = Fifo(Request, 2)
+        m.submodules.asked = asked = Pair(Request)
         wiring.connect(m, wiring.flipped(self.reads), asked.write)
         word, more, active = Signal(29), Signal(8), Signal()
         free = Signal(range(AHEAD + 1), init=AHEAD)
@@ -113,15 +113,17 @@ class Ram(wiring.Component):
         ]
 
     def _write(self, m: Module, index: Signal, strobe: Signal, data: Signal, fault: Signal) -> None:
+        m.submodules.told = told = Pair(Request)
+        wiring.connect(m, wiring.flipped(self.writes), told.write)
         word, active = Signal(29), Signal()
         taken, last = Signal(), Signal()
         piece = self.words.payload.piece
         m.d.comb += [taken.eq(active & self.words.valid), last.eq(taken & self.words.payload.last)]
-        m.d.comb += [self.words.ready.eq(active), self.writes.ready.eq(~active | last), self.answer.eq(last)]
+        m.d.comb += [self.words.ready.eq(active), told.read.ready.eq(~active | last), self.answer.eq(last)]
         with m.If(taken):
             m.d.sync += [word.eq(word + 1), active.eq(~last)]
-        with m.If(self.writes.valid & self.writes.ready):
-            m.d.sync += [word.eq(self.writes.payload.word), active.eq(1)]
+        with m.If(told.read.valid & told.read.ready):
+            m.d.sync += [word.eq(told.read.payload.word), active.eq(1)]
         where, beyond = self._index(word)
         m.d.sync += fault.eq(taken & beyond)
         with m.If(active):

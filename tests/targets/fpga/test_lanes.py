@@ -151,6 +151,7 @@ def test_nests_that_are_empty_or_pass_the_memory_are_refused(change: Nest) -> No
             assert ctx.get(loops.refused) == bad
             await ctx.tick()
             ctx.set(loops.nests.valid, 0)
+            await ctx.tick()
             assert ctx.get(loops.valid) == 1 - bad
             await ctx.tick().repeat(4)
 

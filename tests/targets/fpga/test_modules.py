@@ -104,10 +104,11 @@ def test_rows_are_cut_where_bursts_must_end(logs: tuple[int, int], most: int, se
         rows.append((noise.randrange(2**20), noise.randrange(1, 4), x, noise.randrange(2**12), kind))
     bursts, found = Bursts(logs, most), list[Any]()
     names = ("dram", "y_size", "x_size", "x_stride", "kind")
+    given = [dict(zip(names, row, strict=True), empty=0 in row[1:3]) for row in rows]
     wanted = [burst for row in rows for burst in wanted_bursts(row, logs[row[4]], most)]
     simulate(
         bursts,
-        sender(bursts.rows, [dict(zip(names, row, strict=True)) for row in rows], pauses(seed)),
+        sender(bursts.rows, given, pauses(seed)),
         receiver(bursts.requests, len(wanted), found, pauses(seed, 1)),
     )
     assert [(burst.word, burst.more) for burst in found] == wanted

@@ -5,11 +5,12 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from optc.targets.fpga.rtl.bursts import Bursts, Rows, fill_rows
-from optc.targets.fpga.rtl.fifo import Fifo
+from optc.targets.fpga.rtl.fifo import Fifo, Pair
 from optc.targets.fpga.rtl.layouts import (
     INSTRUCTION_BITS,
     Beat,
     Flags,
+    Request,
     beats,
     instruction_layout,
     lanes,
@@ -23,7 +24,7 @@ from optc.targets.fpga.rtl.writer import Writer, fill_job
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.isa import Opcode
 
-AHEAD = 4
+AHEAD = 2
 """Instructions whose words are asked for while those before them run."""
 BURST = 32
 """The longest burst in words: each is asked for only when there is room for it."""
@@ -64,7 +65,7 @@ class Compute(wiring.Component):
         """A path that asks for words, and one that runs the instructions."""
         m = Module()
         config = self._config
-        m.submodules.waiting = waiting = Fifo(INSTRUCTION_BITS, AHEAD)
+        m.submodules.waiting = waiting = Pair(INSTRUCTION_BITS)
         m.submodules.rows = rows = Fifo(Rows, AHEAD)
         self._front(m, waiting, rows)
         words = self._words(m, rows)
@@ -80,11 +81,12 @@ class Compute(wiring.Component):
             self.flags.eq(steps.flags),
             self.steps.eq(loops.valid),
         ]
-        bad = [steps.refused, uops.overrun, writer.overrun, loops.refused, beyond]
-        m.d.comb += self.refused.eq(Cat(bad).any())
+        early = Signal()
+        m.d.sync += early.eq(Cat(uops.overrun, writer.overrun, loops.refused, beyond).any())
+        m.d.comb += self.refused.eq(early | steps.refused)
         return m
 
-    def _front(self, m: Module, waiting: Fifo, rows: Fifo) -> None:
+    def _front(self, m: Module, waiting: Pair, rows: Fifo) -> None:
         """Every instruction waits for its turn; the rows of a load are asked for at once."""
         load = data.View(instruction_layout(Opcode.LOAD, self._config), self.instructions.payload)
         is_load = load.opcode == Opcode.LOAD
@@ -106,13 +108,16 @@ class Compute(wiring.Component):
         free = Signal(range(ROOM + 1), init=ROOM)
         enough = Signal()
         length = bursts.length
+        # What is asked for passes a pair: whether there is room is known late in its cycle.
+        m.submodules.asks = asks = Pair(Request)
+        wiring.connect(m, asks.read, wiring.flipped(self.requests))
         m.d.comb += [
             enough.eq(free >= length),
-            self.requests.payload.eq(bursts.requests.payload),
-            self.requests.valid.eq(bursts.requests.valid & enough),
-            bursts.requests.ready.eq(self.requests.ready & enough),
+            asks.write.payload.eq(bursts.requests.payload),
+            asks.write.valid.eq(bursts.requests.valid & enough),
+            bursts.requests.ready.eq(asks.write.ready & enough),
         ]
-        asked = self.requests.valid & self.requests.ready
+        asked = asks.write.valid & asks.write.ready
         taken = words.read.valid & words.read.ready
         m.d.sync += free.eq(free - Mux(asked, length, 0) + taken)
         return words
@@ -133,7 +138,7 @@ class Compute(wiring.Component):
     def _run(
         self,
         m: Module,
-        waiting: Fifo,
+        waiting: Pair,
         words: Fifo,
         loops: Loops,
         steps: Steps,

@@ -5,9 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from optc.targets.fpga.rtl.cut import Cut
-from optc.targets.fpga.rtl.fifo import Fifo
+from optc.targets.fpga.rtl.fifo import Fifo, Pair
 from optc.targets.fpga.rtl.form import Form
-from optc.targets.fpga.rtl.layouts import INSTRUCTION_BITS, Beat, beats, instruction_layout, requests
+from optc.targets.fpga.rtl.layouts import INSTRUCTION_BITS, Beat, Request, beats, instruction_layout, requests
 from optc.targets.vta.config import Config, Memory
 from optc.targets.vta.isa import Opcode
 
@@ -69,7 +69,10 @@ class Fetch(wiring.Component):
         """The whole stream is one run of words."""
         m.submodules.cut = cut = Cut(BURST)
         free = Signal(range(ROOM + 1), init=ROOM)
-        out, length = self.requests, cut.length
+        # What is asked for passes a pair: whether there is room is known late in its cycle.
+        m.submodules.asks = asks = Pair(Request)
+        wiring.connect(m, asks.read, wiring.flipped(self.requests))
+        out, length = asks.write, cut.length
         enough = free >= length
         m.d.comb += [
             out.payload.eq(cut.requests.payload),

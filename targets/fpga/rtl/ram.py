@@ -115,11 +115,14 @@ class Ram(wiring.Component):
     def _write(self, m: Module, index: Signal, strobe: Signal, data: Signal, fault: Signal) -> None:
         m.submodules.told = told = Pair(Request)
         wiring.connect(m, wiring.flipped(self.writes), told.write)
+        m.submodules.given = given = Pair(WriteWord)
+        wiring.connect(m, wiring.flipped(self.words), given.write)
+        words = given.read
         word, active = Signal(29), Signal()
         taken, last = Signal(), Signal()
-        piece = self.words.payload.piece
-        m.d.comb += [taken.eq(active & self.words.valid), last.eq(taken & self.words.payload.last)]
-        m.d.comb += [self.words.ready.eq(active), told.read.ready.eq(~active | last), self.answer.eq(last)]
+        piece = words.payload.piece
+        m.d.comb += [taken.eq(active & words.valid), last.eq(taken & words.payload.last)]
+        m.d.comb += [words.ready.eq(active), told.read.ready.eq(~active | last), self.answer.eq(last)]
         with m.If(taken):
             m.d.sync += [word.eq(word + 1), active.eq(~last)]
         with m.If(told.read.valid & told.read.ready):

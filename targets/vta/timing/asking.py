@@ -49,11 +49,10 @@ class Asking:
     def _begin(self) -> None:
         while self._loads:
             time, bursts = self._loads[0]
-            self._free = max(self._free, time)
             if bursts:
-                self.time = self._free + self._rows
+                self.time = max(self._free, time + self._rows)
                 return
-            self._free += 1
+            self._free = max(self._free, time) + 1
             self._loads.popleft()
 
     @property

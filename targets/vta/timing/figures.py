@@ -55,10 +55,10 @@ class Overlapped(Timing):
     fetch_room: int = 64
     queue: int = 512
     ahead: int = 4
-    rows: int = 2
+    rows: int = 4
     compute_burst_bytes: int = 256
     room: int = 128
-    hold: int = 12
+    hold: int = 13
     buffer: int = 2
     answer: int = 6
     empty: int = 3
@@ -66,4 +66,4 @@ class Overlapped(Timing):
 
 PYNQ = Serial("pynq", burst_bytes=2048, fetch_block=128)
 DE10 = Serial("de10", burst_bytes=128, fetch_block=8)
-OPTC = Overlapped("optc", burst_bytes=2048, fetch_block=16)
+OPTC = Overlapped("optc", burst_bytes=2048, fetch_block=16, drain=11)

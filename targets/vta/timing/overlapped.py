@@ -81,7 +81,7 @@ class _Fetch:
         self._program, self._port, self._units, self._timing = program, port, units, program.timing
         self._left = {module: 0 for module in Module}
         self._words: list[int] = []
-        self._time = 0
+        self._time = 1
 
     def step(self) -> bool:
         """Instructions whose words came go to where there is room for them; whether there was any."""

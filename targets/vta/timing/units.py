@@ -82,6 +82,8 @@ class ComputeUnit(Reader):
         """The last cycle in which something went into the pipeline."""
         self._next = 0
         """When the next instruction can be looked at."""
+        self._room = 0
+        """When the loops can take another nest: one waits while one runs."""
         self._came: deque[int] = deque()
         """Of each burst that was not yet written, when its first word can be."""
         self._place = self._asked = self._taken = 0
@@ -92,8 +94,9 @@ class ComputeUnit(Reader):
         insn = self.program.instructions[job.number]
         begun = max(job.time + 1, self._next)
         if isinstance(insn, Gemm | Alu):
-            begun = max(begun, self._last)
-            self._last = begun + insn.iter_out * insn.iter_in * (insn.uop_end - insn.uop_begin)
+            begun = max(begun, self._room)
+            self._room = max(begun + 1, self._last)
+            self._last = self._room + insn.iter_out * insn.iter_in * (insn.uop_end - insn.uop_begin)
         elif isinstance(insn, Finish):
             self._last = begun = max(begun, self._last + 1)
         else:

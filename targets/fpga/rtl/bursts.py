@@ -29,13 +29,14 @@ class Bursts(wiring.Component):
     """Turns rows into bursts of at most `most` words.
 
     `logs`: for each of two kinds of elements, the base-2 logarithm of its bytes. Rows without elements make
-    no bursts.
+    no bursts. Rows are taken before their bursts are asked for: `busy`, there are some; `length`: words of
+    the burst that is asked for.
     """
 
     def __init__(self, logs: tuple[int, int], most: int = BURST_WORDS) -> None:
         self._logs, self._most = logs, most
         ports = {"rows": In(stream.Signature(Rows)), "requests": Out(requests())}
-        super().__init__({**ports, "length": Out(range(most + 1))})
+        super().__init__({**ports, "length": Out(range(most + 1)), "busy": Out(1)})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """A row a cycle: where it begins and ends, how many words that is, and its bursts, a cycle each."""
@@ -57,6 +58,7 @@ class Bursts(wiring.Component):
             m.d.sync += [placed.eq(self.rows.valid & ~rows.empty), *self._words(m, start, first, behind)]
             with m.If(self.rows.valid & ~rows.empty):
                 m.d.sync += [following.eq(start + rows.x_stride), left.eq(more - 1), active.eq(more != 1)]
+        m.d.comb += self.busy.eq(placed | runs.read.valid | cut.requests.valid)
         m.d.comb += self.rows.ready.eq(rows.empty | (places & (more == 1)))
         return m
 

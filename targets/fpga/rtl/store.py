@@ -74,7 +74,7 @@ class Store(wiring.Component):
         m.d.sync += open_bursts.eq(open_bursts + new - self.answer)
         self._elements(m, insn, pack, begin)
         self._words(m, pack, lengths)
-        m.d.comb += answered.eq(asked & (open_bursts == 0))
+        m.d.comb += answered.eq(asked & ~bursts.busy & (open_bursts == 0))
         m.d.comb += [
             self.flags.push_prev.eq(insn.push_prev),
             self.flags.push_next.eq(insn.push_next),

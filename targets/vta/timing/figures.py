@@ -54,13 +54,13 @@ class Overlapped(Timing):
     outstanding: int = 16
     fetch_room: int = 64
     queue: int = 512
-    ahead: int = 4
-    rows: int = 4
+    ahead: int = 2
+    rows: int = 3
     compute_burst_bytes: int = 256
     room: int = 128
     hold: int = 13
-    buffer: int = 2
-    answer: int = 6
+    buffer: int = 3
+    answer: int = 7
     empty: int = 3
 
 

@@ -18,9 +18,9 @@ from optc.targets.vta.timing.unit import Job, Program, Unit
 class Reader(Unit):
     """A module that reads."""
 
-    def __init__(self, program: Program, port: Port, module: Module, burst_bytes: int) -> None:
+    def __init__(self, program: Program, port: Port, module: Module, burst_bytes: int, rows: int) -> None:
         super().__init__(program, module, program.timing.ahead)
-        self._port, self._burst_bytes, self._asking = port, burst_bytes, Asking(self.timing.rows)
+        self._port, self._burst_bytes, self._asking = port, burst_bytes, Asking(rows)
         self._running: Job | None = None
         self._at = self._waited = 0
         """When the next word or zeros can be written; how long the LOAD under way waited for words."""
@@ -44,7 +44,8 @@ class LoadUnit(Reader):
     """INP and WGT: words are written as they come, one LOAD right behind the other."""
 
     def __init__(self, program: Program, port: Port) -> None:
-        super().__init__(program, port, Module.LOAD, program.timing.burst_bytes)
+        timing = program.timing
+        super().__init__(program, port, Module.LOAD, timing.burst_bytes, timing.rows)
         self._bursts = 0
 
     def _run(self, job: Job) -> bool:
@@ -77,7 +78,9 @@ class ComputeUnit(Reader):
     """A step of GEMM or ALU a cycle; words for UOP and ACC wait for the turn of their LOAD."""
 
     def __init__(self, program: Program, port: Port) -> None:
-        super().__init__(program, port, Module.COMPUTE, program.timing.compute_burst_bytes)
+        timing = program.timing
+        # What it asks for passes a register more.
+        super().__init__(program, port, Module.COMPUTE, timing.compute_burst_bytes, timing.rows + 1)
         self._last = -program.timing.hold
         """The last cycle in which something went into the pipeline."""
         self._next = 0

@@ -52,7 +52,7 @@ def test_vectors(name: str) -> None:
     measured = on_the_rtl(program.instructions, program.place(), program.inputs)
     assert measured == VECTORS[name]
     found = simulate(decode(program.instructions, Config()), Config(), OPTC).cycles
-    assert abs(found - measured) <= (0.01 if name.startswith("conv") else 0.02) * measured
+    assert abs(found - measured) <= 0.005 * measured
 
 
 @pytest.mark.parametrize("board", [False, True], ids=["default", "board"])

@@ -153,8 +153,8 @@ def test_overlapping_instructions_are_accounted_for_once() -> None:
             assert min(activity.busy, activity.token, activity.memory) >= 0
             assert activity.busy + activity.token + activity.memory <= report.cycles
     wait = simulate(assemble(with_finish(PROGRAMS["a GEMM waits for a LOAD"][0])), CONFIG, OPTC)
-    assert wait.modules[Module.LOAD].busy + wait.modules[Module.LOAD].memory == 64 * 32 + 20
-    assert wait.modules[Module.COMPUTE].token == 64 * 32 + 20 - 2  # fetched two cycles behind it
+    assert wait.modules[Module.LOAD].busy + wait.modules[Module.LOAD].memory == 64 * 32 + 21
+    assert wait.modules[Module.COMPUTE].token == 64 * 32 + 21 - 2  # fetched two cycles behind it
     assert 128 <= wait.modules[Module.COMPUTE].busy <= 128 + 4
 
 

@@ -6,11 +6,15 @@ from amaranth.lib.wiring import In, Out
 
 
 class Fifo(wiring.Component):
-    """`depth` entries of `shape`; what is written in a cycle can be read in the next, or a few later."""
+    """`depth` entries of `shape`, of which `level` are taken.
+
+    What is written in a cycle can be read in the next, or a few later.
+    """
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
         self._shape, self._depth = shape, depth
-        super().__init__({"write": In(stream.Signature(shape)), "read": Out(stream.Signature(shape))})
+        ends = {"write": In(stream.Signature(shape)), "read": Out(stream.Signature(shape))}
+        super().__init__({**ends, "level": Out(range(depth + 1))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """Amaranth's own: in registers where it is small, in block RAM where it is large."""
@@ -26,5 +30,6 @@ class Fifo(wiring.Component):
             Value.cast(self.read.payload).eq(queue.r_data),
             self.read.valid.eq(queue.r_rdy),
             queue.r_en.eq(self.read.ready & queue.r_rdy),
+            self.level.eq(queue.level),
         ]
         return m

@@ -1,0 +1,62 @@
+"""What is proved of the RTL, and for each property a planted bug that the proof finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proofs import mutated, needs_prover, verdict
+
+pytestmark = needs_prover
+SMALL_QUEUE, LARGE_QUEUE = 4, 17
+"""One of registers, one of block RAM."""
+
+PROOFS: dict[str, tuple[str, str, dict[str, int], str, int]] = {
+    "tokens": ("Tokens", "counter", {}, "prove", 2),
+    "gates": ("Gated", "gate", {}, "prove", 2),
+    "level of a small queue": ("Levels", "fifo", {"depth": SMALL_QUEUE}, "prove", 2),
+    "level of a large queue": ("Levels", "fifo", {"depth": LARGE_QUEUE}, "prove", 4),
+    "order in a small queue": ("Order", "fifo", {"depth": SMALL_QUEUE}, "bmc", 14),
+    "order in a large queue": ("Order", "fifo", {"depth": LARGE_QUEUE}, "bmc", 14),
+    "arbiter": ("Shared", "arbiter", {}, "bmc", 14),
+}
+"""Which design of `properties`, around which module, how it is checked, over how many cycles."""
+
+BUGS: dict[str, tuple[str, str, str]] = {
+    "raised a token early": ("tokens", "level == LIMIT)", "level == LIMIT - 1)"),
+    "wraps above": ("tokens", " & ~self.overflow)", ")"),
+    "wraps below": ("tokens", " & self.available)", ")"),
+    "takes what is not there": ("gates", "given.valid & ~prev_missing", "given.valid"),
+    "takes too often": ("gates", "given.ready & flags.pop_prev", "out.valid & flags.pop_prev"),
+    "always room": ("level of a small queue", "ready.eq(queue.w_rdy)", "ready.eq(1)"),
+    "always something": ("level of a large queue", "valid.eq(queue.r_rdy)", "valid.eq(1)"),
+    "writes again": ("order in a small queue", "w_en.eq(self.write.valid & queue.w_rdy)", "w_en.eq(1)"),
+    "reads unasked": ("order in a large queue", "self.read.ready & queue.r_rdy", "queue.r_rdy"),
+    "changes its mind": ("arbiter", "m.If(~out.valid | out.ready)", "m.If(1)"),
+    "answers two": ("arbiter", "request.valid & ~_any(earlier)", "request.valid"),
+    "forgets the last": ("arbiter", "self.beats.ready & self.beats.payload.last", "self.beats.ready"),
+}
+
+
+def design(name: str, module: Any) -> Any:
+    import properties
+
+    kind, _, options, _, _ = PROOFS[name]
+    return getattr(properties, kind)(module, **options)
+
+
+@pytest.mark.parametrize("name", PROOFS)
+def test_holds(name: str, tmp_path: Path) -> None:
+    import importlib
+
+    _, module, _, mode, depth = PROOFS[name]
+    rtl = importlib.import_module(f"optc.targets.fpga.rtl.{module}")
+    assert verdict(design(name, rtl), mode, depth, tmp_path) == "PASS"
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_finds(bug: str, tmp_path: Path) -> None:
+    name, old, new = BUGS[bug]
+    _, module, _, _, depth = PROOFS[name]
+    assert verdict(design(name, mutated(module, old, new)), "bmc", depth, tmp_path) == "FAIL"

@@ -1,6 +1,6 @@
 """A counter of tokens: what one module gives and another takes."""
 
-from amaranth import Elaboratable, Module, Signal
+from amaranth import Elaboratable, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,8 +11,8 @@ LIMIT = 255
 class TokenCounter(wiring.Component):
     """`give` adds a token, `take` removes one; `available` says that there is one.
 
-    `level`: how many there are. `overflow` is raised when one is given that the counter cannot hold. A token given in a cycle can be
-    taken in the next.
+    `level`: how many there are. `overflow` is raised when one is given that the counter cannot hold. A token
+    given in a cycle can be taken in the next.
     """
 
     give: In(1)

@@ -22,21 +22,24 @@ SCRIPT = """[options]
 mode {mode}
 depth {depth}
 [engines]
-smtbmc z3
+smtbmc --nopresat --unroll z3
 [script]
 read_rtlil design.il
 prep -top design
+memory_map
 [files]
 design.il
 """
 
 
-def mutated(name: str, old: str, new: str) -> ModuleType:
-    """The module `name` of the RTL with the text `old`, which occurs once, replaced: a planted bug."""
+def mutated(name: str, *changes: tuple[str, str]) -> ModuleType:
+    """The module `name` of the RTL with texts, each of which occurs once, replaced: a planted bug."""
     source = Path(str(importlib.import_module(f"optc.targets.fpga.rtl.{name}").__file__)).read_text()
-    assert source.count(old) == 1, f"{name} has {old!r} {source.count(old)} times"
+    for old, new in changes:
+        assert source.count(old) == 1, f"{name} has {old!r} {source.count(old)} times"
+        source = source.replace(old, new)
     module = ModuleType(f"mutated_{name}")
-    exec(compile(source.replace(old, new), f"mutated {name}", "exec"), module.__dict__)
+    exec(compile(source, f"mutated {name}", "exec", dont_inherit=True), module.__dict__)
     return module
 
 

@@ -3,16 +3,19 @@
 from typing import Any
 
 from amaranth import Cat, Elaboratable, Module, Mux, ResetSignal, Signal, Value
-from amaranth.asserts import AnyConst
 from amaranth.hdl import Assert, Assume
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from optc.targets.fpga.rtl.counter import LIMIT
+from optc.targets.fpga.rtl.arbiter import OUTSTANDING
+from optc.targets.fpga.rtl.counter import TokenCounter
 from optc.targets.fpga.rtl.layouts import INSTRUCTION_BITS, beats, requests
+from optc.targets.vta.config import Config
 
+WIDTH = 1
+"""Bits of what passes a queue."""
 COUNT = 16
-"""Bits of a count that no run here passes."""
+"""Bits of a count of entries or tokens."""
 
 
 class Checked(wiring.Component):
@@ -35,13 +38,6 @@ def before(m: Module, value: Any) -> Value:
     return register
 
 
-def counted(m: Module, event: Value) -> Signal:
-    """How often `event` was before this cycle."""
-    count = Signal(COUNT)
-    m.d.sync += count.eq(count + event)
-    return count
-
-
 def passes(of: Any) -> Value:
     """Whether a stream moves a payload in this cycle."""
     return of.valid & of.ready
@@ -61,21 +57,21 @@ class Tokens(Checked):
     take: In(1)
 
     def __init__(self, counter: Any) -> None:
-        self._counter = counter.TokenCounter()
+        self._counter, self._limit = counter.TokenCounter(), counter.LIMIT
         super().__init__()
 
     def check(self, m: Module) -> None:
         m.submodules.counter = counter = self._counter
         m.d.comb += [counter.give.eq(self.give), counter.take.eq(self.take)]
         tokens, full = Signal(COUNT), Signal()
-        m.d.comb += full.eq(tokens == LIMIT)
+        m.d.comb += full.eq(tokens == self._limit)
         with m.If(self.give & ~self.take):
             m.d.sync += tokens.eq(Mux(full, tokens, tokens + 1))
         with m.Elif(self.take & ~self.give):
             m.d.sync += tokens.eq(Mux(tokens == 0, 0, tokens - 1))
         m.d.comb += [
             Assert(tokens == counter.level),
-            Assert(tokens <= LIMIT),
+            Assert(tokens <= self._limit),
             Assert(counter.available == (tokens != 0)),
             Assert(counter.overflow == (self.give & ~self.take & full)),
         ]
@@ -94,8 +90,6 @@ class Gated(Checked):
         super().__init__()
 
     def check(self, m: Module) -> None:
-        from optc.targets.fpga.rtl.counter import TokenCounter
-
         m.submodules.gate = gate = self._gate
         m.submodules.counter = counter = TokenCounter()
         wiring.connect(m, wiring.flipped(self.instructions), gate.instructions)
@@ -117,21 +111,22 @@ class Gated(Checked):
 class Levels(Checked):
     """A queue takes no more than it holds, gives no more than it took, and knows how many it has."""
 
-    write: In(stream.Signature(4))
-    read: Out(stream.Signature(4))
-
     def __init__(self, fifo: Any, depth: int) -> None:
-        self._fifo, self._depth = fifo.Fifo(4, depth), depth
-        super().__init__()
+        self._fifo, self._depth = fifo.Fifo(WIDTH, depth), depth
+        ends = {"write": In(stream.Signature(WIDTH)), "read": Out(stream.Signature(WIDTH))}
+        super().__init__({**ends, "mark": In(1)})
+
+    def connect(self, m: Module) -> None:
+        m.submodules.fifo = self._fifo
+        wiring.connect(m, wiring.flipped(self.write), self._fifo.write)
+        wiring.connect(m, self._fifo.read, wiring.flipped(self.read))
 
     def check(self, m: Module) -> None:
-        m.submodules.fifo = fifo = self._fifo
-        wiring.connect(m, wiring.flipped(self.write), fifo.write)
-        wiring.connect(m, fifo.read, wiring.flipped(self.read))
+        self.connect(m)
         level = Signal(COUNT)
         m.d.sync += level.eq(level + passes(self.write) - passes(self.read))
         m.d.comb += [
-            Assert(level == fifo.level),
+            Assert(level == self._fifo.level),
             Assert(level <= self._depth),
             Assert(~self.write.ready | (level < self._depth)),
             Assert(~self.read.valid | (level != 0)),
@@ -139,21 +134,23 @@ class Levels(Checked):
 
 
 class Order(Levels):
-    """What is written as any one is read as that one; what waits to be read stays."""
+    """Any one that is written is read when those before it were; what waits to be read stays."""
 
     def check(self, m: Module) -> None:
-        super().check(m)
-        written, read = counted(m, passes(self.write)), counted(m, passes(self.read))
-        which, value = AnyConst(COUNT), Signal(4)
-        with m.If(passes(self.write) & (written == which)):
-            m.d.sync += value.eq(self.write.payload)
-        with m.If(self.read.valid & (read == which)):
+        self.connect(m)
+        follows, ahead, value = Signal(), Signal(range(self._depth + 1)), Signal(WIDTH)
+        with m.If(passes(self.read)):
+            m.d.sync += [ahead.eq(ahead - 1), follows.eq(follows & (ahead != 0))]
+        with m.If(passes(self.write) & self.mark & ~follows):
+            left = self._fifo.level - passes(self.read)
+            m.d.sync += [follows.eq(1), ahead.eq(left), value.eq(self.write.payload)]
+        with m.If(follows & self.read.valid & (ahead == 0)):
             m.d.comb += Assert(self.read.payload == value)
         held(m, self.read)
 
 
-class Shared(Checked):
-    """An arbiter of three: its requests stay, none is lost, and words go to whoever asked for them."""
+class Asked(Checked):
+    """What an arbiter asks of memory is what one of three clients asked a cycle before, and stays."""
 
     requests: Out(requests())
     beats: In(beats())
@@ -161,38 +158,98 @@ class Shared(Checked):
     requests1: In(requests())
     requests2: In(requests())
     readies: In(3)
+    mark: In(1)
 
     def __init__(self, arbiter: Any) -> None:
         self._arbiter = arbiter.Arbiter(3)
         super().__init__()
 
-    def check(self, m: Module) -> None:
+    def connect(self, m: Module) -> tuple[Signal, list[Any]]:
+        """Which clients' requests are taken in this cycle, and what they asked."""
         m.submodules.arbiter = arbiter = self._arbiter
         wiring.connect(m, arbiter.requests, wiring.flipped(self.requests))
         wiring.connect(m, wiring.flipped(self.beats), arbiter.beats)
         asked = [getattr(arbiter, f"requests{n}") for n in range(3)]
-        found = [getattr(arbiter, f"beats{n}") for n in range(3)]
-        for n in range(3):
-            wiring.connect(m, wiring.flipped(getattr(self, f"requests{n}")), asked[n])
-            m.d.comb += found[n].ready.eq(self.readies[n])
-        held(m, self.requests)
+        for n, request in enumerate(asked):
+            wiring.connect(m, wiring.flipped(getattr(self, f"requests{n}")), request)
+            m.d.comb += getattr(arbiter, f"beats{n}").ready.eq(self.readies[n])
         grant = Signal(3)
         m.d.comb += grant.eq(Cat(passes(r) for r in asked))
-        m.d.comb += Assert((grant & (grant - 1)[:3]) == 0)  # one at a time
-        self._follow(m, asked, found, grant)
+        return grant, asked
 
-    def _follow(self, m: Module, asked: list[Any], found: list[Any], grant: Signal) -> None:
-        """Any one burst: it is asked of memory as its client asked, and that client gets its words."""
-        which, who, burst = AnyConst(COUNT), Signal(3), Signal.like(Value.cast(self.requests.payload))
-        granted, sent = counted(m, grant.any()), counted(m, passes(self.requests))
-        ended = counted(m, passes(self.beats) & self.beats.payload.last)
+    def check(self, m: Module) -> None:
+        grant, asked = self.connect(m)
+        held(m, self.requests)
+        m.d.comb += Assert((grant & (grant - 1)[:3]) == 0)
         for n, request in enumerate(asked):
-            with m.If(grant[n] & (granted == which)):
-                m.d.sync += [who.eq(grant), burst.eq(request.payload)]
-        with m.If(self.requests.valid & (sent == which)):
-            m.d.comb += Assert(Value.cast(self.requests.payload) == burst)
-        # Memory answers what was asked, in order.
-        m.d.comb += Assume(~self.beats.valid | (ended < sent))
-        with m.If(self.beats.valid & (ended == which)):
-            m.d.comb += Assert(Cat(b.valid for b in found) == who)
+            granted, burst = before(m, grant[n]), before(m, request.payload)
+            with m.If(granted):
+                m.d.comb += Assert(self.requests.valid & (Value.cast(self.requests.payload) == burst))
+
+
+class Answered(Asked):
+    """Any one burst: whoever asked for it gets its words, and nobody else."""
+
+    def check(self, m: Module) -> None:
+        grant, _ = self.connect(m)
+        follows, ahead, who = Signal(), Signal(range(OUTSTANDING + 1)), Signal(3)
+        open_bursts = Signal(range(OUTSTANDING + 2))
+        ends = passes(self.beats) & self.beats.payload.last
+        m.d.sync += open_bursts.eq(open_bursts + grant.any() - ends)
+        with m.If(ends):
+            m.d.sync += [ahead.eq(ahead - 1), follows.eq(follows & (ahead != 0))]
+        with m.If(grant.any() & self.mark & ~follows):
+            m.d.sync += [follows.eq(1), ahead.eq(open_bursts - ends), who.eq(grant)]
+        # Memory answers what was asked, and no more.
+        m.d.comb += Assume(~self.beats.valid | (open_bursts > self.requests.valid))
+        with m.If(follows & self.beats.valid & (ahead == 0)):
+            m.d.comb += Assert(Cat(getattr(self._arbiter, f"beats{n}").valid for n in range(3)) == who)
             m.d.comb += Assert(self.beats.ready == (who & self.readies).any())
+
+
+class Bus(Checked):
+    """The core's AXI: what it asks and writes stays, in bursts that end where they say, within 4 KiB.
+
+    (IHI 0022, A3.2.1 and A3.4.1.) The program, its data and the time that memory takes are free.
+    """
+
+    def __init__(self, axi: Any) -> None:
+        config = Config(
+            log_block=2, log_uop_buff_size=4, log_inp_buff_size=4, log_wgt_buff_size=6, log_acc_buff_size=6
+        )
+        self._core = axi.VtaAxi(config, queue=2)
+        ends = {"arready": 1, "awready": 1, "wready": 1, "rvalid": 1, "rlast": 1, "rdata": 64, "bvalid": 1}
+        super().__init__({name: In(bits) for name, bits in {**ends, "count": 22, "address": 32}.items()})
+
+    def check(self, m: Module) -> None:
+        m.submodules.core = core = self._core
+        for name in ("arready", "awready", "wready", "rvalid", "rlast", "rdata", "bvalid", "count"):
+            m.d.comb += getattr(core, name).eq(getattr(self, name))
+        started = Signal()
+        m.d.sync += started.eq(1)
+        m.d.comb += [core.launch.eq(~started), core.address.eq(self.address[4:] << 4)]
+        for channel, parts in (
+            ("ar", ("addr", "len")),
+            ("aw", ("addr", "len")),
+            ("w", ("data", "strb", "last")),
+        ):
+            valid, ready = getattr(core, f"{channel}valid"), getattr(core, f"{channel}ready")
+            shown = Cat(getattr(core, f"{channel}{part}") for part in parts)
+            waits, old = before(m, valid & ~ready), before(m, shown)
+            with m.If(waits):
+                m.d.comb += [Assert(valid), Assert(shown == old)]
+        for channel in ("ar", "aw"):
+            first, more = getattr(core, f"{channel}addr"), getattr(core, f"{channel}len")
+            m.d.comb += Assert(~getattr(core, f"{channel}valid") | (first[3:12] + more < 512))
+        self._answers(m)
+
+    def _answers(self, m: Module) -> None:
+        """Memory answers what it was asked; a word that is written belongs to a burst that was asked for."""
+        core = self._core
+        reads, writes, answers = Signal(6), Signal(6), Signal(6)
+        asked, ends = core.arvalid & core.arready, core.rvalid & core.rready & core.rlast
+        m.d.sync += reads.eq(reads + asked - ends)
+        new, written = core.awvalid & core.awready, core.wvalid & core.wready & core.wlast
+        m.d.sync += [writes.eq(writes + new - written), answers.eq(answers + written - core.bvalid)]
+        m.d.comb += [Assume(~core.rvalid | (reads != 0)), Assume(~core.bvalid | (answers != 0))]
+        m.d.comb += Assert(~core.wvalid | (writes != 0))

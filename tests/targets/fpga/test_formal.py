@@ -9,7 +9,7 @@ import pytest
 from proofs import mutated, needs_prover, verdict
 
 pytestmark = needs_prover
-SMALL_QUEUE, LARGE_QUEUE = 4, 17
+SMALL_QUEUE, LARGE_QUEUE = 3, 17
 """One of registers, one of block RAM."""
 
 PROOFS: dict[str, tuple[str, str, dict[str, int], str, int]] = {
@@ -17,9 +17,11 @@ PROOFS: dict[str, tuple[str, str, dict[str, int], str, int]] = {
     "gates": ("Gated", "gate", {}, "prove", 2),
     "level of a small queue": ("Levels", "fifo", {"depth": SMALL_QUEUE}, "prove", 2),
     "level of a large queue": ("Levels", "fifo", {"depth": LARGE_QUEUE}, "prove", 4),
-    "order in a small queue": ("Order", "fifo", {"depth": SMALL_QUEUE}, "bmc", 14),
-    "order in a large queue": ("Order", "fifo", {"depth": LARGE_QUEUE}, "bmc", 14),
-    "arbiter": ("Shared", "arbiter", {}, "bmc", 14),
+    "order in a small queue": ("Order", "fifo", {"depth": SMALL_QUEUE}, "bmc", 12),
+    "order in a large queue": ("Order", "fifo", {"depth": LARGE_QUEUE}, "bmc", 12),
+    "arbiter's requests": ("Asked", "arbiter", {}, "prove", 2),
+    "bus": ("Bus", "axi", {}, "bmc", 12),
+    "arbiter's answers": ("Answered", "arbiter", {}, "bmc", 12),
 }
 """Which design of `properties`, around which module, how it is checked, over how many cycles."""
 
@@ -31,12 +33,23 @@ BUGS: dict[str, tuple[str, str, str]] = {
     "takes too often": ("gates", "given.ready & flags.pop_prev", "out.valid & flags.pop_prev"),
     "always room": ("level of a small queue", "ready.eq(queue.w_rdy)", "ready.eq(1)"),
     "always something": ("level of a large queue", "valid.eq(queue.r_rdy)", "valid.eq(1)"),
-    "writes again": ("order in a small queue", "w_en.eq(self.write.valid & queue.w_rdy)", "w_en.eq(1)"),
-    "reads unasked": ("order in a large queue", "self.read.ready & queue.r_rdy", "queue.r_rdy"),
-    "changes its mind": ("arbiter", "m.If(~out.valid | out.ready)", "m.If(1)"),
-    "answers two": ("arbiter", "request.valid & ~_any(earlier)", "request.valid"),
-    "forgets the last": ("arbiter", "self.beats.ready & self.beats.payload.last", "self.beats.ready"),
+    "writes unasked": ("level of a large queue", "self.write.valid & queue.w_rdy", "queue.w_rdy"),
+    "reads unasked": ("order in a small queue", "self.read.ready & queue.r_rdy", "queue.r_rdy"),
+    "reads what comes in": ("order in a large queue", "queue.r_data", "queue.w_data"),
+    "changes its mind": ("arbiter's requests", "m.If(~out.valid | out.ready)", "m.If(1)"),
+    "answers two": ("arbiter's requests", "request.valid & ~_any(earlier)", "request.valid"),
+    "forgets the last": (
+        "arbiter's answers",
+        "self.beats.ready & self.beats.payload.last",
+        "self.beats.ready",
+    ),
 }
+
+
+LIMIT = ("LIMIT = 255", "LIMIT = 3")
+"""A limit that a planted bug can reach in the steps of a search."""
+STEPS = 12
+"""Of a search for a planted bug."""
 
 
 def design(name: str, module: Any) -> Any:
@@ -58,5 +71,10 @@ def test_holds(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("bug", BUGS)
 def test_finds(bug: str, tmp_path: Path) -> None:
     name, old, new = BUGS[bug]
-    _, module, _, _, depth = PROOFS[name]
-    assert verdict(design(name, mutated(module, old, new)), "bmc", depth, tmp_path) == "FAIL"
+    module = PROOFS[name][1]
+    planted = mutated(module, (old, new), *([LIMIT] if module == "counter" else []))
+    assert verdict(design(name, planted), "bmc", STEPS, tmp_path) == "FAIL"
+
+
+def test_the_smaller_limit_is_no_bug(tmp_path: Path) -> None:
+    assert verdict(design("tokens", mutated("counter", LIMIT)), "bmc", STEPS, tmp_path) == "PASS"

@@ -22,7 +22,7 @@ SCRIPT = """[options]
 mode {mode}
 depth {depth}
 [engines]
-smtbmc --nopresat --unroll z3
+smtbmc --nopresat --unroll z3 -- --noincr
 [script]
 read_rtlil design.il
 prep -top design

@@ -10,7 +10,6 @@ from amaranth.lib.wiring import In, Out
 from optc.targets.fpga.rtl.arbiter import OUTSTANDING
 from optc.targets.fpga.rtl.counter import TokenCounter
 from optc.targets.fpga.rtl.layouts import INSTRUCTION_BITS, beats, requests
-from optc.targets.vta.config import Config
 
 WIDTH = 1
 """Bits of what passes a queue."""
@@ -205,51 +204,3 @@ class Answered(Asked):
         with m.If(follows & self.beats.valid & (ahead == 0)):
             m.d.comb += Assert(Cat(getattr(self._arbiter, f"beats{n}").valid for n in range(3)) == who)
             m.d.comb += Assert(self.beats.ready == (who & self.readies).any())
-
-
-class Bus(Checked):
-    """The core's AXI: what it asks and writes stays, in bursts that end where they say, within 4 KiB.
-
-    (IHI 0022, A3.2.1 and A3.4.1.) The program, its data and the time that memory takes are free.
-    """
-
-    def __init__(self, axi: Any) -> None:
-        config = Config(
-            log_block=2, log_uop_buff_size=4, log_inp_buff_size=4, log_wgt_buff_size=6, log_acc_buff_size=6
-        )
-        self._core = axi.VtaAxi(config, queue=2)
-        ends = {"arready": 1, "awready": 1, "wready": 1, "rvalid": 1, "rlast": 1, "rdata": 64, "bvalid": 1}
-        super().__init__({name: In(bits) for name, bits in {**ends, "count": 22, "address": 32}.items()})
-
-    def check(self, m: Module) -> None:
-        m.submodules.core = core = self._core
-        for name in ("arready", "awready", "wready", "rvalid", "rlast", "rdata", "bvalid", "count"):
-            m.d.comb += getattr(core, name).eq(getattr(self, name))
-        started = Signal()
-        m.d.sync += started.eq(1)
-        m.d.comb += [core.launch.eq(~started), core.address.eq(self.address[4:] << 4)]
-        for channel, parts in (
-            ("ar", ("addr", "len")),
-            ("aw", ("addr", "len")),
-            ("w", ("data", "strb", "last")),
-        ):
-            valid, ready = getattr(core, f"{channel}valid"), getattr(core, f"{channel}ready")
-            shown = Cat(getattr(core, f"{channel}{part}") for part in parts)
-            waits, old = before(m, valid & ~ready), before(m, shown)
-            with m.If(waits):
-                m.d.comb += [Assert(valid), Assert(shown == old)]
-        for channel in ("ar", "aw"):
-            first, more = getattr(core, f"{channel}addr"), getattr(core, f"{channel}len")
-            m.d.comb += Assert(~getattr(core, f"{channel}valid") | (first[3:12] + more < 512))
-        self._answers(m)
-
-    def _answers(self, m: Module) -> None:
-        """Memory answers what it was asked; a word that is written belongs to a burst that was asked for."""
-        core = self._core
-        reads, writes, answers = Signal(6), Signal(6), Signal(6)
-        asked, ends = core.arvalid & core.arready, core.rvalid & core.rready & core.rlast
-        m.d.sync += reads.eq(reads + asked - ends)
-        new, written = core.awvalid & core.awready, core.wvalid & core.wready & core.wlast
-        m.d.sync += [writes.eq(writes + new - written), answers.eq(answers + written - core.bvalid)]
-        m.d.comb += [Assume(~core.rvalid | (reads != 0)), Assume(~core.bvalid | (answers != 0))]
-        m.d.comb += Assert(~core.wvalid | (writes != 0))

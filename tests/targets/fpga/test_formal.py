@@ -20,6 +20,7 @@ PROOFS: dict[str, tuple[str, str, dict[str, int], str, int]] = {
     "order in a small queue": ("Order", "fifo", {"depth": SMALL_QUEUE}, "bmc", 12),
     "order in a large queue": ("Order", "fifo", {"depth": LARGE_QUEUE}, "bmc", 12),
     "arbiter's requests": ("Asked", "arbiter", {}, "prove", 2),
+    "writes": ("Writes", "store", {}, "bmc", 12),
     "bus": ("Bus", "axi", {}, "bmc", 12),
     "arbiter's answers": ("Answered", "arbiter", {}, "bmc", 12),
 }
@@ -43,9 +44,12 @@ BUGS: dict[str, tuple[str, str, str]] = {
         "self.beats.ready & self.beats.payload.last",
         "self.beats.ready",
     ),
+    "ends early": ("writes", "last = sent == lengths.read.payload", "last = sent == 0"),
+    "writes unannounced": ("writes", "words.valid & lengths.read.valid)", "words.valid)"),
+    "does not wait": ("writes", "self.requests.ready & lengths.write.ready", "lengths.write.ready"),
+    "never waits": ("bus", 'requests.ready.eq(getattr(self, f"{channel}ready"))', "requests.ready.eq(1)"),
+    "a word too many": ("bus", "eq(requests.payload.more)", "eq(requests.payload.more + 1)"),
 }
-
-
 LIMIT = ("LIMIT = 255", "LIMIT = 3")
 """A limit that a planted bug can reach in the steps of a search."""
 STEPS = 12
@@ -53,13 +57,16 @@ STEPS = 12
 
 
 def design(name: str, module: Any) -> Any:
+    import bus_properties
     import properties
 
     kind, _, options, _, _ = PROOFS[name]
-    return getattr(properties, kind)(module, **options)
+    return getattr(bus_properties if hasattr(bus_properties, kind) else properties, kind)(module, **options)
 
 
-@pytest.mark.parametrize("name", PROOFS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in ("bus", "writes") else ()) for n in PROOFS]
+)
 def test_holds(name: str, tmp_path: Path) -> None:
     import importlib
 

@@ -34,7 +34,7 @@ class Board(wiring.Component):
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "busy": Out(1), "failed": Out(1)})
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """The core is reset before each program, and memory forgets what the last one asked for."""
+        """The core is reset before and after each program, and memory forgets what it asked for."""
         m = Module()
         first = PAGE // WORD_BYTES
         again, core = Signal(), Core(self._config)

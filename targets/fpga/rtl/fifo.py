@@ -30,11 +30,15 @@ class Pair(wiring.Component):
 
 
 class Fifo(wiring.Component):
-    """At least `depth` entries of `shape`; what is written can be read in the next cycle, or a few later."""
+    """`depth` entries of `shape`, of which `level` are taken; behind more than `SMALL` stand two more.
+
+    What is written in a cycle can be read in the next, or a few later.
+    """
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
         self._shape, self._depth = shape, depth
-        super().__init__({"write": In(stream.Signature(shape)), "read": Out(stream.Signature(shape))})
+        ends = {"write": In(stream.Signature(shape)), "read": Out(stream.Signature(shape))}
+        super().__init__({**ends, "level": Out(range(depth + 1))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """Amaranth's own: in registers where it is small, in block RAM where it is large.
@@ -57,5 +61,6 @@ class Fifo(wiring.Component):
             Value.cast(read.payload).eq(queue.r_data),
             read.valid.eq(queue.r_rdy),
             queue.r_en.eq(read.ready & queue.r_rdy),
+            self.level.eq(queue.level),
         ]
         return m

@@ -21,7 +21,8 @@ HEADER = 8
 class Host(wiring.Component):
     """Carries out requests from `received`, answers in `sent`; `first` is the memory's first word address.
 
-    `reset` comes before `launch`, which starts the core with `address` and `count`.
+    `reset` comes before `launch`, which starts the core with `address` and `count`, and when it has finished:
+    what a program that failed still does would hold the memory, and write to it.
     """
 
     def __init__(self, index_bits: int, first: int, identity: bytes) -> None:
@@ -77,6 +78,7 @@ class Host(wiring.Component):
                 m.d.comb += self.launch.eq(1)
                 m.next = "run"
             with m.State("run"), m.If(self.finished):
+                m.d.comb += self.reset.eq(1)
                 m.d.sync += [answer.eq(Cat(self.error, Const(0, 2), self.cycles)), length.eq(5)]
                 m.next = "answer"
             with m.State("answer"):

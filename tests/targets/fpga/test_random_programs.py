@@ -46,7 +46,7 @@ def compare(config: Config, examples: int) -> None:
 
 
 def test_small_programs() -> None:
-    compare(SMALL, 150)
+    compare(SMALL, 300)
 
 
 @pytest.mark.slow

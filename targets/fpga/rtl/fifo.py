@@ -9,18 +9,19 @@ SMALL = 16
 
 
 class Pair(wiring.Component):
-    """Two entries of `shape`, in registers at both ends: no logic stands between this cycle and the next."""
+    """Two entries of `shape`, of which `level` are taken, in registers at both ends."""
 
     def __init__(self, shape: ShapeLike) -> None:
         self._shape = shape
-        super().__init__({"write": In(stream.Signature(shape)), "read": Out(stream.Signature(shape))})
+        ends = {"write": In(stream.Signature(shape)), "read": Out(stream.Signature(shape))}
+        super().__init__({**ends, "level": Out(range(3))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """The second entry is used while what is first was not taken."""
         m = Module()
         given, out = self.write, self.read
         second, full = Signal(Shape.cast(self._shape)), Signal()
-        m.d.comb += given.ready.eq(~full)
+        m.d.comb += [given.ready.eq(~full), self.level.eq(out.valid + full)]
         with m.If(~out.valid | out.ready):
             m.d.sync += [out.valid.eq(full | given.valid), full.eq(0)]
             m.d.sync += Value.cast(out.payload).eq(Mux(full, second, Value.cast(given.payload)))
@@ -30,15 +31,16 @@ class Pair(wiring.Component):
 
 
 class Fifo(wiring.Component):
-    """`depth` entries of `shape`, of which `level` are taken; behind more than `SMALL` stand two more.
+    """`depth` entries of `shape`, of which `level` are taken; of more than `SMALL`, two more.
 
     What is written in a cycle can be read in the next, or a few later.
     """
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
         self._shape, self._depth = shape, depth
+        self.pair = Pair(shape) if depth > SMALL else None
         ends = {"write": In(stream.Signature(shape)), "read": Out(stream.Signature(shape))}
-        super().__init__({**ends, "level": Out(range(depth + 1))})
+        super().__init__({**ends, "level": Out(range(depth + 3))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """Amaranth's own: in registers where it is small, in block RAM where it is large.
@@ -46,14 +48,14 @@ class Fifo(wiring.Component):
         A pair stands behind a large one: what comes out of block RAM comes late in its cycle.
         """
         m = Module()
-        large = self._depth > SMALL
-        kind = fifo.SyncFIFOBuffered if large else fifo.SyncFIFO
+        pair = self.pair
+        kind = fifo.SyncFIFOBuffered if pair else fifo.SyncFIFO
         m.submodules.queue = queue = kind(width=Shape.cast(self._shape).width, depth=self._depth)
-        read = self.read
-        if large:
-            m.submodules.pair = pair = Pair(self._shape)
+        read, more = self.read, Value.cast(0)
+        if pair:
+            m.submodules.pair = pair
             wiring.connect(m, pair.read, wiring.flipped(self.read))
-            read = pair.write
+            read, more = pair.write, pair.level
         m.d.comb += [
             queue.w_data.eq(Value.cast(self.write.payload)),
             queue.w_en.eq(self.write.valid & queue.w_rdy),
@@ -61,6 +63,6 @@ class Fifo(wiring.Component):
             Value.cast(read.payload).eq(queue.r_data),
             read.valid.eq(queue.r_rdy),
             queue.r_en.eq(read.ready & queue.r_rdy),
-            self.level.eq(queue.level),
+            self.level.eq(queue.level + more),
         ]
         return m

@@ -111,7 +111,8 @@ class Levels(Checked):
     """A queue takes no more than it holds, gives no more than it took, and knows how many it has."""
 
     def __init__(self, fifo: Any, depth: int) -> None:
-        self._fifo, self._depth = fifo.Fifo(WIDTH, depth), depth
+        self._fifo = fifo.Fifo(WIDTH, depth)
+        self._depth = depth + 2 * (depth > fifo.SMALL)  # a large one holds two more
         ends = {"write": In(stream.Signature(WIDTH)), "read": Out(stream.Signature(WIDTH))}
         super().__init__({**ends, "mark": In(1)})
 
@@ -122,12 +123,13 @@ class Levels(Checked):
 
     def check(self, m: Module) -> None:
         self.connect(m)
-        level = Signal(COUNT)
+        level, pair = Signal(COUNT), self._fifo.pair
         m.d.sync += level.eq(level + passes(self.write) - passes(self.read))
         m.d.comb += [
             Assert(level == self._fifo.level),
             Assert(level <= self._depth),
-            Assert(~self.write.ready | (level < self._depth)),
+            *([Assert(level - pair.level <= self._depth - 2)] if pair else []),
+            Assert(~self.write.ready | (level - (pair.level if pair else 0) < self._depth - 2 * bool(pair))),
             Assert(~self.read.valid | (level != 0)),
         ]
 

@@ -35,7 +35,7 @@ BUGS: dict[str, tuple[str, str, str]] = {
     "always room": ("level of a small queue", "ready.eq(queue.w_rdy)", "ready.eq(1)"),
     "always something": ("level of a large queue", "valid.eq(queue.r_rdy)", "valid.eq(1)"),
     "writes unasked": ("level of a large queue", "self.write.valid & queue.w_rdy", "queue.w_rdy"),
-    "reads unasked": ("order in a small queue", "self.read.ready & queue.r_rdy", "queue.r_rdy"),
+    "reads unasked": ("order in a small queue", "read.ready & queue.r_rdy", "queue.r_rdy"),
     "reads what comes in": ("order in a large queue", "queue.r_data", "queue.w_data"),
     "changes its mind": ("arbiter's requests", "m.If(~out.valid | out.ready)", "m.If(1)"),
     "answers two": ("arbiter's requests", "request.valid & ~_any(earlier)", "request.valid"),

@@ -128,10 +128,18 @@ class Levels(Checked):
         m.d.comb += [
             Assert(level == self._fifo.level),
             Assert(level <= self._depth),
-            *([Assert(level - pair.level <= self._depth - 2)] if pair else []),
-            Assert(~self.write.ready | (level - (pair.level if pair else 0) < self._depth - 2 * bool(pair))),
             Assert(~self.read.valid | (level != 0)),
         ]
+        # The queue in front of a pair keeps within its own bounds.
+        before = level - pair.level if pair else level
+        gives = pair.write.valid if pair else self.read.valid
+        room = self._depth - 2 * (pair is not None)
+        m.d.comb += Assert(
+            (before >= 0)
+            & (before <= room)
+            & (~self.write.ready | (before < room))
+            & (~gives | (before != 0))
+        )
 
 
 class Order(Levels):

@@ -1,14 +1,15 @@
-"""Designs with assertions about AXI: the whole core, and its store module; see `properties`."""
+"""Designs with assertions about AXI: the arbiter, the store module, the whole core; see `properties`."""
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.hdl import Assert, Assume
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from properties import Checked, before, held, passes
 
-from optc.targets.fpga.rtl.layouts import instruction_layout, requests
+from optc.targets.fpga.rtl.arbiter import OUTSTANDING
+from optc.targets.fpga.rtl.layouts import beats, instruction_layout, requests
 from optc.targets.fpga.rtl.store import WriteWord
 from optc.targets.vta.config import Config
 from optc.targets.vta.isa import Opcode
@@ -122,3 +123,61 @@ class Writes(Checked):
             # Of the last burst that was asked for, the last word is the last of all.
             m.d.comb += Assert(ends | (words > bursts))
             m.d.comb += Assert(~ends | (bursts != 1) | (words == 1))
+
+
+class Asked(Checked):
+    """What an arbiter asks of memory is what one of three clients asked a cycle before, and stays."""
+
+    requests: Out(requests())
+    beats: In(beats())
+    requests0: In(requests())
+    requests1: In(requests())
+    requests2: In(requests())
+    readies: In(3)
+    mark: In(1)
+
+    def __init__(self, arbiter: Any) -> None:
+        self._arbiter = arbiter.Arbiter(3)
+        super().__init__()
+
+    def connect(self, m: Module) -> tuple[Signal, list[Any]]:
+        """Which clients' requests are taken in this cycle, and what they asked."""
+        m.submodules.arbiter = arbiter = self._arbiter
+        wiring.connect(m, arbiter.requests, wiring.flipped(self.requests))
+        wiring.connect(m, wiring.flipped(self.beats), arbiter.beats)
+        asked = [getattr(arbiter, f"requests{n}") for n in range(3)]
+        for n, request in enumerate(asked):
+            wiring.connect(m, wiring.flipped(getattr(self, f"requests{n}")), request)
+            m.d.comb += getattr(arbiter, f"beats{n}").ready.eq(self.readies[n])
+        grant = Signal(3)
+        m.d.comb += grant.eq(Cat(passes(r) for r in asked))
+        return grant, asked
+
+    def check(self, m: Module) -> None:
+        grant, asked = self.connect(m)
+        held(m, self.requests)
+        m.d.comb += Assert((grant & (grant - 1)[:3]) == 0)
+        for n, request in enumerate(asked):
+            granted, burst = before(m, grant[n]), before(m, request.payload)
+            with m.If(granted):
+                m.d.comb += Assert(self.requests.valid & (Value.cast(self.requests.payload) == burst))
+
+
+class Answered(Asked):
+    """Any one burst: whoever asked for it gets its words, and nobody else."""
+
+    def check(self, m: Module) -> None:
+        grant, _ = self.connect(m)
+        follows, ahead, who = Signal(), Signal(range(OUTSTANDING + 1)), Signal(3)
+        open_bursts = Signal(range(OUTSTANDING + 2))
+        ends = passes(self.beats) & self.beats.payload.last
+        m.d.sync += open_bursts.eq(open_bursts + grant.any() - ends)
+        with m.If(ends):
+            m.d.sync += [ahead.eq(ahead - 1), follows.eq(follows & (ahead != 0))]
+        with m.If(grant.any() & self.mark & ~follows):
+            m.d.sync += [follows.eq(1), ahead.eq(open_bursts - ends), who.eq(grant)]
+        # Memory answers what was asked, and no more.
+        m.d.comb += Assume(~self.beats.valid | (open_bursts > self.requests.valid))
+        with m.If(follows & self.beats.valid & (ahead == 0)):
+            m.d.comb += Assert(Cat(getattr(self._arbiter, f"beats{n}").valid for n in range(3)) == who)
+            m.d.comb += Assert(self.beats.ready == (who & self.readies).any())

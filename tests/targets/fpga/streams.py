@@ -74,3 +74,11 @@ def receiver(stream: Any, count: int, found: list[Any], pauses: random.Random | 
             ctx.set(stream.ready, 0)
 
     return run
+
+
+PAUSES = [None, 1, 2]
+"""Seeds of the pauses that the two ends of a stream make."""
+
+
+def pauses(seed: int | None, end: int = 0) -> random.Random | None:
+    return None if seed is None else random.Random(2 * seed + end)

@@ -41,7 +41,7 @@ class Banks(wiring.Component):
                 write.en.eq(self.enable[number]),
                 read.addr.eq(self.read_index),
             ]
-            register = Signal(self._width)
+            register = Signal(self._width, reset_less=True)
             m.d.sync += register.eq(read.data)
             parts.append(register)
         m.d.comb += self.value.eq(Cat(parts))

@@ -58,8 +58,8 @@ class Board(wiring.Component):
             ram.host_strobe.eq(host.strobe),
             ram.host_data.eq(host.data),
             host.value.eq(ram.host_value),
-            again.eq(host.reset),
         ]
+        m.d.sync += again.eq(host.reset)  # from a register: it goes far
         for name in ("launch", "address", "count"):
             m.d.comb += getattr(core, name).eq(getattr(host, name))
         for name in ("finished", "error", "cycles"):

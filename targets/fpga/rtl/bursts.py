@@ -49,7 +49,8 @@ class Bursts(wiring.Component):
         rows = self.rows.payload
         following, left, active = Signal(32), Signal(16), Signal()  # rows behind the first
         start, more = Signal(32), Signal(16)
-        first, behind, placed = Signal(29), Signal(29), Signal()
+        first, behind = Signal(29, reset_less=True), Signal(29, reset_less=True)
+        placed = Signal()
         m.d.comb += [start.eq(Mux(active, following, rows.dram)), more.eq(Mux(active, left, rows.y_size))]
         places = ~placed | runs.write.ready
         m.d.comb += [runs.write.valid.eq(placed), runs.write.payload.word.eq(first)]

@@ -29,7 +29,7 @@ class Cut(wiring.Component):
         """How long the next burst is, and whether it is the run's last, is known a cycle before."""
         m = Module()
         most, out, given = self._most, self.requests, self.runs.payload
-        word, words = Signal(29), Signal(24)
+        word, words = Signal(29, reset_less=True), Signal(24, reset_less=True)
         length, last = self.length, Signal()
         room, rest = Signal(range(most + 1)), Signal(24)
         m.d.comb += [

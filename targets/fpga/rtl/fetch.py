@@ -48,7 +48,7 @@ class Fetch(wiring.Component):
         taken = Signal()
         self._ask(m, taken)
         m.submodules.form = form = Form(self._config)
-        low, half, left = Signal(64), Signal(), Signal(22)
+        low, half, left = Signal(64, reset_less=True), Signal(), Signal(22)
         insn = Signal(INSTRUCTION_BITS)
         m.d.comb += insn.eq(Mux(half, low, 0) | words.read.payload.data << 64)
         valid, ready = Signal(), Signal()

@@ -20,11 +20,15 @@ class Pair(wiring.Component):
         """The second entry is used while what is first was not taken."""
         m = Module()
         given, out = self.write, self.read
-        second, full = Signal(Shape.cast(self._shape)), Signal()
+        width = Shape.cast(self._shape).width
+        # Only what says that there is something is reset: a reset that goes everywhere is slow.
+        first, second = Signal(width, reset_less=True), Signal(width, reset_less=True)
+        full = Signal()
+        m.d.comb += Value.cast(out.payload).eq(first)
         m.d.comb += [given.ready.eq(~full), self.level.eq(out.valid + full)]
         with m.If(~out.valid | out.ready):
             m.d.sync += [out.valid.eq(full | given.valid), full.eq(0)]
-            m.d.sync += Value.cast(out.payload).eq(Mux(full, second, Value.cast(given.payload)))
+            m.d.sync += first.eq(Mux(full, second, Value.cast(given.payload)))
         with m.Elif(given.valid & ~full):
             m.d.sync += [second.eq(Value.cast(given.payload)), full.eq(1)]
         return m

@@ -21,8 +21,8 @@ HEADER = 8
 class Host(wiring.Component):
     """Carries out requests from `received`, answers in `sent`; `first` is the memory's first word address.
 
-    `reset` comes before `launch`, which starts the core with `address` and `count`, and when it has finished:
-    what a program that failed still does would hold the memory, and write to it.
+    `reset` comes two cycles before `launch`, which starts the core with `address` and `count`, and again when
+    it has finished: what a program that failed still does would hold the memory, and write to it.
     """
 
     def __init__(self, index_bits: int, first: int, identity: bytes) -> None:
@@ -74,6 +74,8 @@ class Host(wiring.Component):
                 self._write(m, address, left)
             with m.State("read"):
                 self._read(m, address, left, answer, length)
+            with m.State("reset"):
+                m.next = "launch"
             with m.State("launch"):
                 m.d.comb += self.launch.eq(1)
                 m.next = "run"
@@ -93,7 +95,7 @@ class Host(wiring.Component):
                 m.next = "read"
             with m.Case(RUN):
                 m.d.comb += self.reset.eq(1)
-                m.next = "launch"
+                m.next = "reset"
             with m.Case(IDENTIFY):
                 m.d.sync += [answer.eq(self._identity), length.eq(8)]
                 m.next = "answer"

@@ -97,7 +97,8 @@ class Loops(wiring.Component):
         """
         m = Module()
         layout = _prepared_layout(self._config)
-        ahead, waits, nest = Signal(layout), Signal(), Signal(layout)
+        ahead, nest = Signal(layout, reset_less=True), Signal(layout, reset_less=True)
+        waits = Signal()
         takes = Signal()
         m.d.comb += [takes.eq(~self.valid | self.step.last), self.busy.eq(self.valid | waits)]
         self._prepare(m, ahead, waits, takes)

@@ -39,17 +39,17 @@ class Products(wiring.Component):
         n = self._block
         products = []
         for k in range(n):
-            product = Signal(signed(16), name=f"product_{b}_{o}_{k}")
+            product = Signal(signed(16), reset_less=True, name=f"product_{b}_{o}_{k}")
             m.d.sync += product.eq(self.inp[b * n + k] * self.wgt[o * n + k])
             products.append(product)
         early = max(n.bit_length() // 2, 1)  # levels of the tree before its register
         width = 1 << early
         parts = []
         for start in range(0, n, width):
-            part = Signal(signed(self.bits), name=f"part_{b}_{o}_{start}")
+            part = Signal(signed(self.bits), reset_less=True, name=f"part_{b}_{o}_{start}")
             m.d.sync += part.eq(_tree(products[start : start + width]))
             parts.append(part)
-        total = Signal(signed(self.bits), name=f"sum_{b}_{o}")
+        total = Signal(signed(self.bits), reset_less=True, name=f"sum_{b}_{o}")
         m.d.sync += total.eq(_tree(parts))
         return total
 

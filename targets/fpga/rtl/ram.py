@@ -49,8 +49,9 @@ class Ram(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         """Reads, writes, and the banks between them."""
         m = Module()
-        read_index, value = Signal(self.index_bits), Signal(64)
-        write_index, strobe, data = Signal(self.index_bits), Signal(8), Signal(64)
+        read_index, value = (Signal(n, reset_less=True) for n in (self.index_bits, 64))
+        write_index, data = (Signal(n, reset_less=True) for n in (self.index_bits, 64))
+        strobe = Signal(8)
         read_fault, write_fault = Signal(), Signal()
         self._read(m, read_index, value, read_fault)
         self._write(m, write_index, strobe, data, write_fault)
@@ -68,7 +69,7 @@ class Ram(wiring.Component):
             memory = Memory(shape=64, depth=BANK, init=init)
             m.submodules[f"bank{bank}"] = memory
             reader, writer = memory.read_port(), memory.write_port(granularity=8)
-            register = Signal(64, name=f"value{bank}")
+            register = Signal(64, name=f"value{bank}", reset_less=True)
             m.d.comb += [
                 reader.addr.eq(read[:within]),
                 writer.addr.eq(write[:within]),

@@ -94,13 +94,13 @@ class Steps(wiring.Component):
         beyond = []
         step = stages[UOP].step
         for name, bits in index_bits(self._config).items():
-            index = Signal(bits + 1, name=name)
+            index = Signal(bits + 1, name=name, reset_less=True)
             total = step[name][:bits] + uop[name]
             m.d.sync += index.eq(Cat(total[:bits], total[bits:].any() | step[name][bits]))
             beyond.append(index[bits])
             found[name] = [index[:bits]] * (INDICES + 1)
             for number in range(INDICES + 1, RETIRE + BEHIND):
-                register = Signal(bits, name=f"{name}{number}")
+                register = Signal(bits, name=f"{name}{number}", reset_less=True)
                 m.d.sync += register.eq(found[name][-1])
                 found[name].append(register)
         self._check(m, stages[INDICES], beyond, found)
@@ -130,10 +130,10 @@ class Steps(wiring.Component):
         self, m: Module, stages: list[data.View], indices: dict[str, list[Value]]
     ) -> list[Value]:
         """All lanes of ACC at `dst` and at `src` for the step in `SELECT`, but for the newest result."""
-        self._written = Signal(32 * self._lanes)  # the result in RETIRE
+        self._written = Signal(32 * self._lanes, reset_less=True)  # the result in RETIRE
         behind = [self._written]
         for number in range(1, BEHIND):
-            register = Signal(32 * self._lanes, name=f"written{number}")
+            register = Signal(32 * self._lanes, name=f"written{number}", reset_less=True)
             m.d.sync += register.eq(behind[-1])
             behind.append(register)
         self._copies = []
@@ -188,7 +188,7 @@ class Steps(wiring.Component):
         results, refused = [], []
         for number in range(self._lanes):
             place = slice(32 * number, 32 * (number + 1))
-            x, y = Signal(signed(32), name=f"x{number}"), Signal(signed(32), name=f"y{number}")
+            x, y = (Signal(signed(32), name=f"{n}{number}", reset_less=True) for n in "xy")
             other = operands[1][place].as_signed()
             # A GEMM step is an ADD of the sum.
             m.d.sync += x.eq(operands[0][place])

@@ -94,7 +94,7 @@ class Uops(wiring.Component):
             ports.append(memory.write_port())
             read = memory.read_port()
             m.d.comb += read.addr.eq(self.index[1:])
-            register = Signal(32, name=f"{name}_value")
+            register = Signal(32, name=f"{name}_value", reset_less=True)
             m.d.sync += register.eq(read.data)
             values.append(register)
         m.d.comb += self.value.eq(Mux(chosen[1], values[1], values[0]))

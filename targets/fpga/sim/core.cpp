@@ -75,9 +75,8 @@ struct Machine {
     }
 
     void clock() {
+        before();  // by the outputs as the last edge left them
         core.clk = 0;
-        core.eval();
-        before();
         core.eval();
         dump(0);
         after();

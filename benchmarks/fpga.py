@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +207,6 @@ def implementation() -> tuple[list[Row], dict[str, bool]]:
 
 
 def _synthesized(config: Config, banks: int) -> Row:
-    from dataclasses import replace
-
     with tempfile.TemporaryDirectory() as folder:
         design = Design(replace(BOARD, config=config, banks=banks))
         try:

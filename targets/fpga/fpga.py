@@ -21,14 +21,13 @@ from optc.targets.artifact import Artifact
 from optc.targets.base import Runner
 from optc.targets.fpga import bitstream
 from optc.targets.fpga.boards import Board, board
+from optc.targets.fpga.boards.board import BANK_BYTES
 from optc.targets.fpga.design import Design
 from optc.targets.fpga.energy import energy
 from optc.targets.vta.config import Config
 from optc.targets.vta.device import PAGE, Device
 from optc.targets.vta.timing import TIMINGS
 from optc.targets.vta.vta import Vta, VtaRunner, compile_for, runner_on
-
-BANK_BYTES = 8192
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from optc.targets.vta.config import Config
 
+BANK_BYTES = 1 << 16
+"""Of a bank of a design's memory: 32 block RAMs of an ECP5, each with two bits of all its words of 64."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -30,7 +33,7 @@ class Board:
     """A board. `clock_mhz`: what its oscillator gives; `target_mhz`: what the core is to run at.
 
     `pins`: by port (`clk`, `rx`, `tx`, `led[0]`, …), a site of the package; `baud`: of its serial line;
-    `config`, `banks`: the largest machine that fits, and its memory in banks of 8 KiB.
+    `config`, `banks`: the largest machine that fits, and its memory in banks of `BANK_BYTES`.
     """
 
     name: str

@@ -35,5 +35,5 @@ ULX3S_85F = Board(
         log_wgt_buff_size=15,
         log_acc_buff_size=15,
     ),
-    banks=24,
+    banks=3,
 )

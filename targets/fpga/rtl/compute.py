@@ -192,7 +192,7 @@ class Compute(wiring.Component):
         ]
         job, uop_job = writer.jobs.payload, uops.jobs.payload
         m.d.comb += [*fill_job(job, load, 0), uop_job.sram.eq(load.sram), uop_job.odd.eq(load.dram[0])]
-        m.d.comb += uop_job.count.eq(Mux(load.y_size == 0, 0, load.x_size))
+        m.d.comb += [uop_job.flags.eq(flags), uop_job.count.eq(Mux(load.y_size == 0, 0, load.x_size))]
         for target in (writer, uops):
             m.d.comb += [
                 target.beats.payload.eq(words.read.payload),
@@ -200,16 +200,17 @@ class Compute(wiring.Component):
             ]
         m.d.comb += words.read.ready.eq(writer.beats.ready | uops.beats.ready)
         m.d.comb += writer.hold.eq(steps.busy)
-        bubble = Signal()
+        bubble, given = Signal(), Signal(Flags)
         with m.If(bubble):
-            m.d.comb += [work.ends.eq(1), work.flags.eq(flags)]
+            m.d.comb += [work.ends.eq(1), work.flags.eq(given)]
         with m.FSM():
             with m.State("NEXT"), m.If(insn.valid):
                 with m.If(is_gemm | is_alu):
                     m.d.comb += [loops.nests.valid.eq(1), insn.ready.eq(loops.nests.ready)]
                 with m.Elif(~loops.busy):
+                    m.d.comb += insn.ready.eq(1)
                     with m.If(load.opcode == Opcode.FINISH):
-                        m.d.comb += [bubble.eq(1), insn.ready.eq(1)]
+                        m.d.comb += [bubble.eq(1), given.eq(flags)]
                     with m.Elif(load.memory == Memory.UOP):
                         m.d.comb += uops.jobs.valid.eq(1)
                         m.next = "UOP"
@@ -218,5 +219,5 @@ class Compute(wiring.Component):
                         m.next = "ACC"
             for name, target in (("UOP", uops), ("ACC", writer)):
                 with m.State(name), m.If(target.done):
-                    m.d.comb += [bubble.eq(1), insn.ready.eq(1)]
+                    m.d.comb += [bubble.eq(1), given.eq(target.flags)]
                     m.next = "NEXT"

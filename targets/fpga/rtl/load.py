@@ -5,10 +5,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from optc.targets.fpga.rtl.bursts import Bursts, Rows, fill_rows
-from optc.targets.fpga.rtl.fifo import Fifo
+from optc.targets.fpga.rtl.fifo import Fifo, Pair
 from optc.targets.fpga.rtl.layouts import (
     INSTRUCTION_BITS,
     Flags,
+    Request,
     beats,
     instruction_layout,
     log_words,
@@ -64,7 +65,10 @@ class Load(wiring.Component):
         ]
         wiring.connect(m, rows.read, bursts.rows)
         wiring.connect(m, jobs.read, writer.jobs)
-        wiring.connect(m, wiring.flipped(self.requests), bursts.requests)
+        # Whether the arbiter takes a request is known late in its cycle.
+        m.submodules.asks = asks = Pair(Request)
+        wiring.connect(m, bursts.requests, asks.write)
+        wiring.connect(m, asks.read, wiring.flipped(self.requests))
         wiring.connect(m, wiring.flipped(self.beats), writer.beats)
         wiring.connect(m, wiring.flipped(self.inp_write), writer.write0)
         wiring.connect(m, wiring.flipped(self.wgt_write), writer.write1)

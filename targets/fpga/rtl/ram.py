@@ -7,12 +7,13 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from optc.targets.fpga.boards.board import BANK_BYTES
 from optc.targets.fpga.rtl.fifo import Fifo, Pair
-from optc.targets.fpga.rtl.layouts import Beat, Request, beats, requests
+from optc.targets.fpga.rtl.layouts import WORD_BYTES, Beat, Request, beats, requests
 from optc.targets.fpga.rtl.store import WriteWord
 
-BANK = 1024
-"""Words of a bank: four block RAMs of an ECP5, which have byte enables."""
+BANK = BANK_BYTES // WORD_BYTES
+"""Words of a bank. Where a block RAM holds few bits of many words, few wires lead to it."""
 LATENCY = 4
 """Cycles from an index to its word: a register before the banks, which are many and far, the memory, its
 register, and a register behind the choice of a bank."""
@@ -65,18 +66,20 @@ class Ram(wiring.Component):
         within = (BANK - 1).bit_length()
         registers = []
         for bank in range(self._banks):
-            init = self._init[bank * BANK : (bank + 1) * BANK]
-            memory = Memory(shape=64, depth=BANK, init=init)
-            m.submodules[f"bank{bank}"] = memory
-            reader, writer = memory.read_port(), memory.write_port(granularity=8)
+            words = self._init[bank * BANK : (bank + 1) * BANK]
             register = Signal(64, name=f"value{bank}", reset_less=True)
-            m.d.comb += [
-                reader.addr.eq(read[:within]),
-                writer.addr.eq(write[:within]),
-                writer.data.eq(data),
-                writer.en.eq(Mux(write[within:] == bank, strobe, 0)),
-            ]
-            m.d.sync += register.eq(reader.data)
+            for byte in range(8):
+                init = [word >> 8 * byte & 255 for word in words]
+                memory = Memory(shape=8, depth=BANK, init=init)
+                m.submodules[f"bank{bank}_byte{byte}"] = memory
+                reader, writer = memory.read_port(), memory.write_port()
+                m.d.comb += [
+                    reader.addr.eq(read[:within]),
+                    writer.addr.eq(write[:within]),
+                    writer.data.eq(data.word_select(byte, 8)),
+                    writer.en.eq(strobe[byte] & (write[within:] == bank)),
+                ]
+                m.d.sync += register.word_select(byte, 8).eq(reader.data)
             registers.append(register)
         choice = [Signal(max(1, self.index_bits - within), name=f"choice{n}") for n in range(2)]
         m.d.sync += [choice[0].eq(read[within:]), choice[1].eq(choice[0])]

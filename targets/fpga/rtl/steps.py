@@ -1,11 +1,12 @@
 """The pipeline of compute: steps of GEMM and ALU go in, one a cycle, and change ACC and OUT."""
 
-from amaranth import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Const, Elaboratable, Module, Mux, Signal, Value, ValueLike, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from optc.targets.fpga.rtl.alu import Lane
 from optc.targets.fpga.rtl.banks import Banks
+from optc.targets.fpga.rtl.copies import copies
 from optc.targets.fpga.rtl.layouts import Flags, Operation, lanes, uop_layout
 from optc.targets.fpga.rtl.loops import index_bits, step_layout
 from optc.targets.fpga.rtl.products import LATENCY, Products
@@ -147,27 +148,21 @@ class Steps(wiring.Component):
             m.d.comb += operand.eq(copy.value)
             for age in reversed(range(BEHIND)):
                 # Compared a stage early, when the step that will be `age` behind RETIRE is a stage early too.
-                hit = self._hit(m, f"hit_{name}{age}", stages, indices, name, SELECT - 1, RETIRE + age - 1)
-                with m.If(hit):
-                    m.d.comb += operand.eq(behind[age])
+                older = RETIRE + age - 1
+                same = indices[name][SELECT - 1] == indices["dst"][older]
+                hits = self._for_lanes(m, f"hit_{name}{age}", same & stages[older].works)
+                for number, hit in enumerate(hits):
+                    place = slice(32 * number, 32 * (number + 1))
+                    with m.If(hit):
+                        m.d.comb += operand[place].eq(behind[age][place])
             operands.append(operand)
         return operands
 
-    def _hit(
-        self,
-        m: Module,
-        name: str,
-        stages: list[data.View],
-        indices: dict[str, list[Value]],
-        operand: str,
-        stage: int,
-        older: int,
-    ) -> Signal:
-        """Whether the step in `stage` reads what the one in `older` writes, a cycle later."""
-        hit = Signal(name=name)
-        same = indices[operand][stage] == indices["dst"][older]
-        m.d.sync += hit.eq(same & stages[older].works)
-        return hit
+    def _for_lanes(self, m: Module, name: str, value: ValueLike) -> list[Value]:
+        """The bits of `value` a cycle later, in registers of its own for each lane: a lane is 32 bits wide."""
+        bits = Value.cast(value)
+        parts = [copies(m, f"{name}_{n}", bits[n], self._lanes) for n in range(len(bits))]
+        return [Cat(of_lane) for of_lane in zip(*parts, strict=True)]
 
     def _execute(
         self,
@@ -178,46 +173,52 @@ class Steps(wiring.Component):
         operands: list[Value],
     ) -> None:
         """Choose the operands of each lane, then the result; the newest result comes in between."""
-        select, do = stages[SELECT].operation, stages[EXECUTE].operation
+        before, select = stages[SELECT - 1].operation, stages[SELECT].operation
+        gemms = self._for_lanes(m, "gemm", before.gemm)
+        immediates = self._for_lanes(m, "use_imm", before.use_imm)
         plain = ~select.gemm & ~select.use_imm  # the second operand is from ACC
-        newest = [Signal(name=f"newest_{name}") for name in ("dst", "src")]
-        for hit, name, asks in zip(newest, ("dst", "src"), (Const(1), plain), strict=True):
+        newest = []
+        for name, asks in (("dst", Const(1)), ("src", plain)):
             same = indices[name][SELECT] == indices["dst"][EXECUTE]
-            m.d.sync += hit.eq(same & stages[EXECUTE].works & asks)
-        op = Mux(do.gemm, AluOp.ADD.value, do.op)
+            newest.append(self._for_lanes(m, f"newest_{name}", same & stages[EXECUTE].works & asks))
+        # A GEMM step is an ADD of the sum.
+        ops = self._for_lanes(m, "op", Mux(select.gemm, AluOp.ADD.value, select.op))
+        resets = self._for_lanes(m, "reset", select.gemm & select.reset)
         results, refused = [], []
         for number in range(self._lanes):
             place = slice(32 * number, 32 * (number + 1))
             x, y = (Signal(signed(32), name=f"{n}{number}", reset_less=True) for n in "xy")
             other = operands[1][place].as_signed()
-            # A GEMM step is an ADD of the sum.
             m.d.sync += x.eq(operands[0][place])
-            m.d.sync += y.eq(Mux(select.gemm, sums[number], Mux(select.use_imm, select.imm, other)))
+            m.d.sync += y.eq(Mux(gemms[number], sums[number], Mux(immediates[number], select.imm, other)))
             made = self._written[place].as_signed()
             m.submodules[f"lane{number}"] = lane = Lane()
-            m.d.comb += [lane.x.eq(Mux(newest[0], made, x)), lane.op.eq(op)]
-            m.d.comb += [lane.y.eq(Mux(newest[1], made, y)), lane.reset.eq(do.gemm & do.reset)]
+            m.d.comb += [lane.x.eq(Mux(newest[0][number], made, x)), lane.op.eq(ops[number])]
+            m.d.comb += [lane.y.eq(Mux(newest[1][number], made, y)), lane.reset.eq(resets[number])]
             results.append(lane.result)
             refused.append(lane.refused)
         beyond, shifts = Signal(), Signal(self._lanes)
         m.d.sync += [beyond.eq(self._beyond), self._written.eq(Cat(r[:32] for r in results))]
-        m.d.sync += shifts.eq(Mux(stages[EXECUTE].works & ~do.gemm, Cat(refused), 0))
+        works = stages[EXECUTE].works & ~stages[EXECUTE].operation.gemm
+        m.d.sync += shifts.eq(Mux(works, Cat(refused), 0))
         m.d.sync += self.refused.eq(beyond | shifts.any())
 
     def _retire(self, m: Module, stages: list[data.View], indices: dict[str, list[Value]]) -> None:
         """Write ACC (both copies) and OUT, and give what the step gives."""
         last = stages[RETIRE]
         m.d.comb += [self.retired.eq(last.ends), self.flags.eq(last.flags)]
+        works = self._for_lanes(m, "works", stages[EXECUTE].works)
+        value = Signal(32 * self._lanes)
+        for number, mine in enumerate(works):
+            given = self.acc_write.data[32 * (number % 2) :][:32]
+            place = slice(32 * number, 32 * (number + 1))
+            m.d.comb += value[place].eq(Mux(mine, self._written[place], given))
         for copy in self._copies:
-            with m.If(last.works):
-                m.d.comb += copy.write_index.eq(indices["dst"][RETIRE])
-                m.d.comb += [copy.enable.eq(-1), copy.data.eq(self._written)]
-            with m.Else():
-                m.d.comb += copy.write_index.eq(self.acc_write.index)
-                m.d.comb += [
-                    copy.enable.eq(self.acc_write.enable),
-                    copy.data.eq(self.acc_write.data.replicate(len(copy.enable))),
-                ]
+            m.d.comb += [
+                copy.write_index.eq(Mux(last.works, indices["dst"][RETIRE], self.acc_write.index)),
+                copy.enable.eq(self.acc_write.enable | last.works.replicate(len(copy.enable))),
+                copy.data.eq(value),
+            ]
         m.submodules.out = out = Banks(self._config.depth(Memory.OUT), 1, 8 * self._lanes)
         low = Cat(self._written.word_select(i, 32)[:8] for i in range(self._lanes))
         m.d.comb += [

@@ -25,8 +25,9 @@ class Writer(wiring.Component):
     """Takes jobs one after another, and the words that they need, and writes a word a cycle.
 
     `logs`: for each kind of job, the base-2 logarithm of the words of an element (-1: two share a word).
-    Memories are written in banks of a word (or an element, where it is smaller). `hold`: write nothing yet.
-    `done` is raised for a cycle with the `flags` of a job that ended. `overrun`: a frame passes 16 bits.
+    Memories are written in banks of a word (or an element, where it is smaller), a cycle late: they are large
+    and far. `hold`: write nothing yet. `done` is raised for a cycle, before the last write is seen, with the
+    `flags` of a job that ended. `overrun`: a frame passes 16 bits.
     """
 
     def __init__(self, logs: tuple[int, int]) -> None:
@@ -84,9 +85,9 @@ class Writer(wiring.Component):
         port = getattr(self, f"write{value}")
         word = self.beats.payload.data
         taken = Mux(walk.phase, word[32:], word[:32]) if log < 0 else word
-        m.d.comb += [port.index.eq(walk.sram), port.data.eq(Mux(walk.pad, 0, taken))]
+        m.d.sync += [port.index.eq(walk.sram), port.data.eq(Mux(walk.pad, 0, taken))]
         for number in range(1 << max(log, 0)):
-            m.d.comb += port.enable[number].eq(write & (walk.pad | (bank == number if log > 0 else 1)))
+            m.d.sync += port.enable[number].eq(write & (walk.pad | (bank == number if log > 0 else 1)))
 
 
 def bank_signature(log: int) -> wiring.Signature:

@@ -55,7 +55,7 @@ class Overlapped(Timing):
     fetch_room: int = 64
     queue: int = 512
     ahead: int = 2
-    rows: int = 3
+    rows: int = 4
     compute_burst_bytes: int = 256
     room: int = 128
     hold: int = 13

@@ -80,7 +80,7 @@ class ComputeUnit(Reader):
     def __init__(self, program: Program, port: Port) -> None:
         timing = program.timing
         # What it asks for passes a register more.
-        super().__init__(program, port, Module.COMPUTE, timing.compute_burst_bytes, timing.rows + 1)
+        super().__init__(program, port, Module.COMPUTE, timing.compute_burst_bytes, timing.rows)
         self._last = -program.timing.hold
         """The last cycle in which something went into the pipeline."""
         self._next = 0
@@ -104,10 +104,14 @@ class ComputeUnit(Reader):
             self._last = begun = max(begun, self._last + 1)
         else:
             assert isinstance(insn, Load)
+            taken = self._running is not job
+            if taken:
+                self.begun.append(max(begun, self._last + 1))
             if not self._read(job, insn.memory, max(begun, self._last + 1)):
                 return False
             self._last = begun = self._at - 1
-        self.begun.append(begun)
+        if not isinstance(insn, Load):
+            self.begun.append(begun)
         self._next = begun + 1
         self._end(job, self._last + 1, self._last + self.timing.drain + 1, self._waited)
         self._waited = 0

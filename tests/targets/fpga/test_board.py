@@ -26,7 +26,7 @@ INPUT, OUTPUT = 0x2000, 0x2800
 
 @cache
 def library() -> Path:
-    return rtl_library(Design(replace(board("ulx3s-85f"), config=SMALL, banks=2)))
+    return rtl_library(Design(replace(board("ulx3s-85f"), config=SMALL, banks=1)))
 
 
 def machine(config: Config = SMALL) -> LinkedBoard:

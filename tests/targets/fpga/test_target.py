@@ -13,6 +13,7 @@ import pytest
 from optc.models.errors import InputError, MissingError
 from optc.targets.fpga import bitstream, tools
 from optc.targets.fpga.boards import BOARDS, board
+from optc.targets.fpga.boards.board import BANK_BYTES
 from optc.targets.fpga.energy import energy
 from optc.targets.fpga.fpga import _check_memory
 from optc.targets.fpga.link import LinkedBoard, check_errors
@@ -43,7 +44,7 @@ def test_what_does_not_fit_is_named_with_its_numbers() -> None:
 
 
 def test_a_program_that_passes_the_board_s_memory() -> None:
-    room = ULX3S.banks * 8192
+    room = ULX3S.banks * BANK_BYTES
     _check_memory({"regions": [{"end": 0x1000 + room}]}, ULX3S)
     with pytest.raises(InputError, match="take 193 KiB, the memory of ulx3s-85f's design holds 192 KiB"):
         _check_memory({"regions": [{"end": 0x1000 + room + 1024}]}, ULX3S)

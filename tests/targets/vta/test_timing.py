@@ -59,7 +59,7 @@ def test_where_two_elements_share_a_word_each_takes_a_cycle() -> None:
     sizes = {"inp": 12, "wgt": 13, "acc": 14}
     config = Config(log_block=2, **{f"log_{name}_buff_size": log for name, log in sizes.items()})
     program = "load inp push_next sram=0 dram=1025 size=7,9 stride=12 pad=1,0,2,1\nfinish pop_prev"
-    assert simulate(assemble(program), config, OPTC).cycles == 141
+    assert simulate(assemble(program), config, OPTC).cycles == 142
 
 
 GEMM = "uops=0:{} iter={},{} dst=0,0 src=0,0 wgt=0,0"
@@ -153,8 +153,8 @@ def test_overlapping_instructions_are_accounted_for_once() -> None:
             assert min(activity.busy, activity.token, activity.memory) >= 0
             assert activity.busy + activity.token + activity.memory <= report.cycles
     wait = simulate(assemble(with_finish(PROGRAMS["a GEMM waits for a LOAD"][0])), CONFIG, OPTC)
-    assert wait.modules[Module.LOAD].busy + wait.modules[Module.LOAD].memory == 64 * 32 + 21
-    assert wait.modules[Module.COMPUTE].token == 64 * 32 + 21 - 2  # fetched two cycles behind it
+    assert wait.modules[Module.LOAD].busy + wait.modules[Module.LOAD].memory == 64 * 32 + 22
+    assert wait.modules[Module.COMPUTE].token == 64 * 32 + 22 - 2  # fetched two cycles behind it
     assert 128 <= wait.modules[Module.COMPUTE].busy <= 128 + 4
 
 

@@ -25,7 +25,13 @@ FILES = ("board.v", "board_net.v", "board.bit", REPORT)
 """The RTL and the netlist as Verilog, the bitstream, and `Report` as JSON."""
 
 _KEEP_COPIES = f"setattr -set keep 1 a:{COPY} %ci1 t:$dff %i"
-"""The registers of `copies` keep Yosys from merging what is equal."""
+"""Lets the registers of `copies` be: Yosys merges what is equal."""
+_COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i"
+"""Says that no memory is read where it is written in the same cycle, or that it does not matter what comes:
+block RAM needs a path around it otherwise."""
+_SLACK = "scratchpad -set abc9.D 4400"
+"""Picoseconds that logic between registers may take in ABC's own model, with 300 a wire: what takes less may
+be smaller. The lanes of the ALU are a third smaller so, and the machine is faster: wires are shorter."""
 _MILESTONES = (
     "Packing constants",
     "Running simulated annealing|HeAP Placer Time",
@@ -84,7 +90,7 @@ def synthesize(design: Design, folder: Path) -> None:
     """`board.v`, `board_net.v` (Verilog) and `board.json` (for nextpnr) of a design, in `folder`."""
     (folder / "board.il").write_text(design.rtlil())
     script = (
-        f"read_rtlil board.il; write_verilog -noattr board.v; {_KEEP_COPIES}; "
+        f"read_rtlil board.il; write_verilog -noattr board.v; {_KEEP_COPIES}; {_COLLISIONS}; {_SLACK}; "
         "synth_ecp5 -top board -json board.json; "
         "tee -o cells.json stat -json; write_verilog -noattr board_net.v"
     )

@@ -1,6 +1,6 @@
 """Fetch: the instruction stream from DRAM into the queues of the three modules."""
 
-from amaranth import Elaboratable, Module, Mux, Signal
+from amaranth import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,6 +15,13 @@ BURST = 32
 """The longest burst in words: sixteen instructions."""
 ROOM = 64
 """Words that wait for a queue with room."""
+
+
+class Formed(data.Struct):
+    """An instruction, and whether it is the program's last."""
+
+    bits: INSTRUCTION_BITS
+    last: 1
 
 
 class Fetch(wiring.Component):
@@ -47,22 +54,23 @@ class Fetch(wiring.Component):
         wiring.connect(m, wiring.flipped(self.beats), words.write)
         taken = Signal()
         self._ask(m, taken)
-        m.submodules.form = form = Form(self._config)
+        m.submodules.formed = formed = Pair(Formed)
         low, half, left = Signal(64, reset_less=True), Signal(), Signal(22)
-        insn = Signal(INSTRUCTION_BITS)
-        m.d.comb += insn.eq(Mux(half, low, 0) | words.read.payload.data << 64)
-        valid, ready = Signal(), Signal()
-        m.d.comb += [valid.eq(half & words.read.valid), taken.eq(words.read.valid & (~half | ready))]
-        m.d.comb += words.read.ready.eq(taken)
-        m.d.comb += [form.instruction.eq(insn), form.last.eq(left == 1)]
-        m.d.comb += self.refused.eq(valid & form.undefined)
+        given = formed.write
+        m.d.comb += [
+            given.payload.bits.eq(Cat(low, words.read.payload.data)),
+            given.payload.last.eq(left == 1),
+            given.valid.eq(half & words.read.valid),
+            taken.eq(words.read.valid & (~half | given.ready)),
+            words.read.ready.eq(taken),
+        ]
         with m.If(taken):
             m.d.sync += [low.eq(words.read.payload.data), half.eq(~half)]
             with m.If(half):
                 m.d.sync += left.eq(left - 1)
         with m.If(self.start):
             m.d.sync += [left.eq(self.count), half.eq(0)]
-        self._route(m, insn, valid, ready)
+        self._route(m, formed.read)
         return m
 
     def _ask(self, m: Module, taken: Signal) -> None:
@@ -88,12 +96,17 @@ class Fetch(wiring.Component):
             m.d.sync += [run.payload.word.eq(self.address[3:]), run.payload.words.eq(self.count << 1)]
             m.d.sync += run.valid.eq(self.count != 0)
 
-    def _route(self, m: Module, insn: Signal, valid: Signal, ready: Signal) -> None:
+    def _route(self, m: Module, formed: wiring.PureInterface) -> None:
+        """Each instruction goes to its module's queue; what no module takes is passed over."""
+        insn, ready = formed.payload.bits, formed.ready
         load = data.View(instruction_layout(Opcode.LOAD, self._config), insn)
         m.d.comb += [queue.payload.eq(insn) for queue in (self.load, self.compute, self.store)]
+        m.submodules.form = form = Form(self._config)
+        m.d.comb += [form.instruction.eq(insn), form.last.eq(formed.payload.last)]
+        m.d.comb += self.refused.eq(formed.valid & form.undefined)
 
         def to(queue: wiring.PureInterface) -> list[object]:
-            return [queue.valid.eq(valid), ready.eq(queue.ready)]
+            return [queue.valid.eq(formed.valid), ready.eq(queue.ready)]
 
         with m.Switch(load.opcode):
             with m.Case(Opcode.LOAD.value), m.Switch(load.memory):

@@ -92,7 +92,9 @@ class Ram(wiring.Component):
 
     def _read(self, m: Module, index: Signal, value: Signal, fault: Signal) -> None:
         m.submodules.ahead = ahead = Fifo(Beat, AHEAD)
-        wiring.connect(m, ahead.read, wiring.flipped(self.beats))
+        m.submodules.given = given = Pair(Beat)
+        wiring.connect(m, ahead.read, given.write)
+        wiring.connect(m, given.read, wiring.flipped(self.beats))
         m.submodules.asked = asked = Pair(Request)
         wiring.connect(m, wiring.flipped(self.reads), asked.write)
         word, more, active = Signal(29), Signal(8), Signal()
@@ -104,7 +106,7 @@ class Ram(wiring.Component):
             m.d.sync += [word.eq(word + 1), more.eq(more - 1), active.eq(~last)]
         with m.If(asked.read.valid & asked.read.ready):
             m.d.sync += [word.eq(asked.read.payload.word), more.eq(asked.read.payload.more), active.eq(1)]
-        taken = self.beats.valid & self.beats.ready
+        taken = ahead.read.valid & ahead.read.ready
         m.d.sync += free.eq(free - ask + taken)
         where, beyond = self._index(word)
         m.d.sync += [index.eq(Mux(active, where, self.host_index)), fault.eq(ask & beyond)]
@@ -119,7 +121,7 @@ class Ram(wiring.Component):
     def _write(self, m: Module, index: Signal, strobe: Signal, data: Signal, fault: Signal) -> None:
         m.submodules.told = told = Pair(Request)
         wiring.connect(m, wiring.flipped(self.writes), told.write)
-        m.submodules.given = given = Pair(WriteWord)
+        m.submodules.words = given = Pair(WriteWord)
         wiring.connect(m, wiring.flipped(self.words), given.write)
         words = given.read
         word, active = Signal(29), Signal()

@@ -39,8 +39,8 @@ class Steps(wiring.Component):
 
     `uop_index`, `inp_index`, `wgt_index`: reads of the memories, whose values come two cycles later. ACC and
     OUT are inside: `acc_write` (banks of a word), `out_index` and `out_value`, two cycles later. `retired` is
-    raised with the `flags` of what `ends`. `busy`: something is inside. `refused`: an index beyond its
-    memory, or a shift that VTA has not.
+    raised with the `flags` of what `ends`. `busy`: a step may write ACC in the next cycle. `refused`: an index
+    beyond its memory, or a shift that VTA has not.
     """
 
     def __init__(self, config: Config) -> None:
@@ -84,7 +84,7 @@ class Steps(wiring.Component):
             stage = Signal(work_layout(self._config), name=f"stage{number}")
             m.d.sync += stage.eq(stages[-1])
             stages.append(stage)
-        m.d.sync += self.busy.eq(Cat(s.works | s.ends for s in stages[:-1]).any())
+        m.d.sync += self.busy.eq(Cat(s.works for s in stages[: RETIRE - 1]).any())
         return stages
 
     def _indices(self, m: Module, stages: list[data.View]) -> dict[str, list[Value]]:

@@ -92,11 +92,11 @@ class Store(wiring.Component):
         """Read elements as far as there is room, in order."""
         bits = 8 * self._config.batch * self._config.block
         m.submodules.elements = elements = Fifo(bits, AHEAD)
-        index = Signal(17)
-        left = Signal(32)
+        index, more = Signal(17), Signal()
+        row, column = Signal(16), Signal(16)  # what is left, with the current one
         free = Signal(range(AHEAD + 1), init=AHEAD)
         coming = Signal(2)  # reads under way
-        ask = (left != 0) & (free != 0)
+        ask = more & (free != 0)
         taken = elements.read.valid & elements.read.ready
         m.d.comb += [
             self.out_index.eq(index),
@@ -106,9 +106,12 @@ class Store(wiring.Component):
         ]
         m.d.sync += [coming.eq(coming << 1 | ask), free.eq(free - ask + taken)]
         with m.If(ask):
-            m.d.sync += [index.eq(index + 1), left.eq(left - 1)]
+            m.d.sync += [index.eq(index + 1), column.eq(column - 1)]
+            with m.If(column == 1):
+                m.d.sync += [column.eq(insn.x_size), row.eq(row - 1), more.eq(row != 1)]
         with m.If(begin):
-            m.d.sync += [index.eq(insn.sram), left.eq(insn.x_size * insn.y_size)]
+            m.d.sync += [index.eq(insn.sram), row.eq(insn.y_size), column.eq(insn.x_size)]
+            m.d.sync += more.eq((insn.x_size != 0) & (insn.y_size != 0))
         wiring.connect(m, elements.read, pack.elements)
         self._rows(m, insn, pack, begin)
 

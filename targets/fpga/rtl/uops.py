@@ -80,7 +80,7 @@ class Uops(wiring.Component):
             m.d.comb += [low.addr.eq(place[1:]), low.data.eq(word[:32]), low.en.eq(takes[0])]
             m.d.comb += [high.addr.eq(place[1:]), high.data.eq(word[32:]), high.en.eq(takes[1])]
         last = Mux(takes[1], behind, place)
-        m.d.comb += self.overrun.eq(write & (last >= self._depth) & takes.any())
+        m.d.sync += self.overrun.eq(write & (last >= self._depth) & takes.any())
         return m
 
     def _banks(self, m: Module) -> tuple[wiring.PureInterface, wiring.PureInterface]:

@@ -4,7 +4,7 @@ from amaranth import Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from optc.targets.fpga.rtl.frames import Frame, Walk
+from optc.targets.fpga.rtl.frames import Frame, Walk, fill_frame
 from optc.targets.fpga.rtl.layouts import Flags, beats
 
 
@@ -53,30 +53,31 @@ class Writer(wiring.Component):
         job = self.jobs.payload
         running, kind = Signal(), Signal()
         flags = Signal(Flags)
-        bank, top = Signal(max(*self._logs, 1)), Signal(max(*self._logs, 1))
-        split = Signal()  # two elements share a word
-        element = Signal()  # this cycle ends an element
+        # Which word of an element this is, whether it is the last, and whether an element is half a word.
+        bank, full, split = Signal(max(*self._logs, 1)), Signal(), Signal()
         m.d.comb += [walk.frame.eq(job.frame), self.flags.eq(flags)]
         m.d.comb += self.overrun.eq(walk.busy & walk.sram[16])
         ended = Signal()
         m.d.comb += ended.eq(running & (~walk.busy | (walk.last & walk.step)))
         m.d.comb += [self.done.eq(ended), self.busy.eq(running)]
-        with m.If(~running | ended):
-            m.d.comb += [self.jobs.ready.eq(1), walk.start.eq(self.jobs.valid)]
-            m.d.sync += [running.eq(self.jobs.valid), kind.eq(job.kind), flags.eq(job.flags), bank.eq(0)]
         write = Signal()
-        m.d.comb += walk.step.eq(element & write)
-        m.d.comb += element.eq(walk.pad | (bank == top))
-        for value, log in enumerate(self._logs):
-            with m.If(kind == value):
-                m.d.comb += [top.eq((1 << max(log, 0)) - 1), split.eq(log < 0)]
-        with m.If(running & walk.busy & ~self.hold):
+        m.d.comb += walk.step.eq(write & (walk.pad | full))
+        with m.If(walk.busy & ~self.hold):
             m.d.comb += write.eq(walk.pad | self.beats.valid)
             # The second half of a word is another element's, in the same row or not at all.
             keeps = split & ~walk.phase & ~walk.row_end
             m.d.comb += self.beats.ready.eq(~walk.pad & ~keeps)
-            with m.If(write & ~walk.pad):
-                m.d.sync += bank.eq(Mux(element, 0, bank + 1))
+        for value, log in enumerate(self._logs):
+            last = (1 << max(log, 0)) - 1
+            with m.If(write & ~walk.pad & (kind == value)):
+                following = Mux(full, 0, bank + 1)
+                m.d.sync += [bank.eq(following), full.eq(following == last)]
+        with m.If(~running | ended):
+            m.d.comb += [self.jobs.ready.eq(1), walk.start.eq(self.jobs.valid)]
+            m.d.sync += [running.eq(self.jobs.valid), kind.eq(job.kind), flags.eq(job.flags), bank.eq(0)]
+            for value, log in enumerate(self._logs):
+                with m.If(job.kind == value):
+                    m.d.sync += [full.eq(log <= 0), split.eq(log < 0)]
         for value, log in enumerate(self._logs):
             self._connect(m, value, log, write & (kind == value), walk, bank)
         return m
@@ -97,11 +98,8 @@ def bank_signature(log: int) -> wiring.Signature:
 
 def fill_job(job: data.View, insn: data.View, kind: Value) -> list[object]:
     """The job of a LOAD instruction."""
-    names = ("sram", "y_size", "x_size", "y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1")
     return [
-        *(job.frame[name].eq(insn[name]) for name in names),
-        job.frame.phase.eq(insn.dram[0]),
-        job.frame.stride.eq(insn.x_stride[0]),
+        *fill_frame(job.frame, insn),
         job.kind.eq(kind),
         job.flags.push_prev.eq(insn.push_prev),
         job.flags.push_next.eq(insn.push_next),

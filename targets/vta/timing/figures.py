@@ -58,7 +58,7 @@ class Overlapped(Timing):
     rows: int = 4
     compute_burst_bytes: int = 256
     room: int = 128
-    hold: int = 13
+    hold: int = 10
     buffer: int = 3
     answer: int = 7
     empty: int = 3

@@ -82,6 +82,8 @@ class _Fetch:
         self._left = {module: 0 for module in Module}
         self._words: list[int] = []
         self._time = 1
+        self._through = program.timing.buffer + 1
+        """From the words to behind the queue, over a register."""
 
     def step(self) -> bool:
         """Instructions whose words came go to where there is room for them; whether there was any."""
@@ -92,7 +94,7 @@ class _Fetch:
             module = program.moves[index].module
             time = self._words[index] + timing.buffer
             if arrivals:
-                time = max(time, arrivals[-1] - timing.buffer + _WORDS)
+                time = max(time, arrivals[-1] - self._through + _WORDS)
             waits_for = self._left[module] - timing.queue
             if waits_for >= 0:
                 left = self._units[module].left
@@ -100,7 +102,7 @@ class _Fetch:
                     break
                 time = max(time, left[waits_for] + 1)
             self._left[module] += 1
-            arrivals.append(time + timing.buffer)
+            arrivals.append(time + self._through)
         return len(arrivals) != before
 
     def offer(self) -> int:
@@ -115,7 +117,7 @@ class _Fetch:
             return self._time
         if waits_for >= len(program.arrivals):
             return NEVER
-        return max(self._time, program.arrivals[waits_for] - timing.buffer + 1)
+        return max(self._time, program.arrivals[waits_for] - self._through + 1)
 
     def take(self, time: int) -> bool:
         """Ask for it; something new follows."""

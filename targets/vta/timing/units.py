@@ -81,8 +81,8 @@ class ComputeUnit(Reader):
         timing = program.timing
         # What it asks for passes a register more.
         super().__init__(program, port, Module.COMPUTE, timing.compute_burst_bytes, timing.rows)
-        self._last = -program.timing.hold
-        """The last cycle in which something went into the pipeline."""
+        self._last = self._stepped = -program.timing.hold
+        """The last cycles in which something, and in which a step went into the pipeline."""
         self._next = 0
         """When the next instruction can be looked at."""
         self._room = 0
@@ -100,6 +100,7 @@ class ComputeUnit(Reader):
             begun = max(begun, self._room)
             self._room = max(begun + 1, self._last)
             self._last = self._room + insn.iter_out * insn.iter_in * (insn.uop_end - insn.uop_begin)
+            self._stepped = self._last
         elif isinstance(insn, Finish):
             self._last = begun = max(begun, self._last + 1)
         else:
@@ -121,7 +122,7 @@ class ComputeUnit(Reader):
         if self._running is not job:
             self._running, self._place, self._at = job, 0, begun + 1
             if memory == Memory.ACC and job.bursts:
-                self._at = max(self._at, self._last + self.timing.hold)
+                self._at = max(self._at, self._stepped + self.timing.hold)
         while self._place < len(job.bursts) and self._came:
             burst = job.bursts[self._place]
             self._write(burst, self._came.popleft())

@@ -9,11 +9,14 @@ import pytest
 
 pytest.importorskip("amaranth", reason="needs pip install 'optc[fpga]'")
 
-from amaranth import Module, Signal
+from amaranth import Elaboratable, Module, Signal
 from streams import PAUSES, pauses, receiver, sender, simulate
 
-from optc.targets.fpga.rtl.frames import Walk
+from optc.targets.fpga.rtl.frames import Walk, fill_frame
+from optc.targets.fpga.rtl.layouts import instruction_layout
 from optc.targets.fpga.rtl.pack import Pack
+from optc.targets.vta.config import Config
+from optc.targets.vta.isa import Opcode
 
 Words = list[tuple[int, int]]
 
@@ -98,8 +101,23 @@ def wanted_places(f: dict[str, int]) -> list[Place]:
     return found
 
 
+class Framed(Elaboratable):
+    """A walk over the frame of a LOAD instruction."""
+
+    def __init__(self) -> None:
+        self.insn = Signal(instruction_layout(Opcode.LOAD, Config()))
+        self.walk = Walk()
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.walk = self.walk
+        m.d.comb += fill_frame(self.walk.frame, self.insn)
+        return m
+
+
 def test_a_frame_is_walked_element_by_element() -> None:
-    noise, walk = random.Random(9), Walk()
+    noise, framed = random.Random(9), Framed()
+    walk = framed.walk
     frames = []
     for _ in range(40):
         frame = {n: noise.choice([0, 0, 1, 2, 15]) for n in ("y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1")}
@@ -108,7 +126,9 @@ def test_a_frame_is_walked_element_by_element() -> None:
 
     async def bench(ctx: Any) -> None:
         for frame in frames:
-            ctx.set(walk.frame, frame)
+            names = [n for n in frame if n not in ("phase", "stride")]
+            load = {n: frame[n] for n in names} | {"dram": frame["phase"], "x_stride": frame["stride"]}
+            ctx.set(framed.insn, load)
             ctx.set(walk.start, 1)
             await ctx.tick()
             ctx.set(walk.start, 0)
@@ -123,4 +143,4 @@ def test_a_frame_is_walked_element_by_element() -> None:
             ctx.set(walk.step, 0)
             assert found == wanted_places(frame)
 
-    simulate(walk, bench)
+    simulate(framed, bench)

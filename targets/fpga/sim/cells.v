@@ -85,8 +85,9 @@ module MULT18X18D(
       P15, P14, P13, P12, P11, P10, P9, P8, P7, P6, P5, P4, P3, P2, P1, P0} = product[35:0];
 endmodule
 
-// 18 kibit as two ports of 9 or 18 bits, or one that writes and one that reads 36. A port that reads what the
-// other writes in the same cycle gets what was there before: Yosys relies on nothing else.
+// 18 kibit: port A writes and port B reads words of 2, 4, 9, 18 or 36 bits (then both ports' data pins are one
+// word's). A word that is read in the cycle in which it is written comes out inverted: the data sheet promises
+// nothing, and nothing may depend on it.
 module DP16KD(
   input CLKA, CLKB, CEA, CEB, OCEA, OCEB, WEA, WEB, RSTA, RSTB, CSA0, CSA1, CSA2, CSB0, CSB1, CSB2,
   input ADA0, ADA1, ADA2, ADA3, ADA4, ADA5, ADA6, ADA7, ADA8, ADA9, ADA10, ADA11, ADA12, ADA13, ADB0,
@@ -120,10 +121,11 @@ module DP16KD(
   parameter [319:0] INITVAL_3C = 0, INITVAL_3D = 0, INITVAL_3E = 0, INITVAL_3F = 0;
   initial
     if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG" || CSDECODE_A != "0b000" || CSDECODE_B != "0b000" ||
-        CLKAMUX != "CLKA" || CLKBMUX != "CLKB" || DATA_WIDTH_A != DATA_WIDTH_B ||
-        (DATA_WIDTH_A != 9 && DATA_WIDTH_A != 18 && DATA_WIDTH_A != 36) || WEB || RSTA || RSTB)
+        CLKAMUX != "CLKA" || CLKBMUX != "CLKB" || DATA_WIDTH_A != DATA_WIDTH_B || DATA_WIDTH_A == 1 || WEB ||
+        RSTA || RSTB)
       $fatal(1, "DP16KD: a mode without a model");
-  localparam BYTES = DATA_WIDTH_A / 9, LOG = $clog2(BYTES);
+  localparam WIDTH = DATA_WIDTH_A, BYTES = WIDTH < 9 ? 1 : WIDTH / 9;
+  localparam SHIFT = WIDTH == 2 ? 1 : WIDTH == 4 ? 2 : WIDTH == 9 ? 3 : WIDTH == 18 ? 4 : 5;
   wire [13:0] ada = {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2, ADA1, ADA0};
   wire [13:0] adb = {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2, ADB1, ADB0};
   wire [35:0] data = {DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9, DIB8, DIB7, DIB6, DIB5, DIB4, DIB3,
@@ -131,9 +133,9 @@ module DP16KD(
       DIA5, DIA4, DIA3, DIA2, DIA1, DIA0};
   wire writes = CEA && WEA && !CSA0 && !CSA1 && !CSA2, reads = CEB && !CSB0 && !CSB1 && !CSB2;
   wire [3:0] enable = BYTES == 1 ? 4'b1111 : ada[3:0];
-  wire [10 - LOG:0] write_index = ada[13:3 + LOG], read_index = adb[13:3 + LOG];
-  reg [9 * BYTES - 1:0] memory [0:(1 << (11 - LOG)) - 1];
-  reg [9 * BYTES - 1:0] value = 0;
+  wire [13 - SHIFT:0] write_index = ada[13:SHIFT], read_index = adb[13:SHIFT];
+  reg [WIDTH - 1:0] memory [0:(1 << (14 - SHIFT)) - 1];
+  reg [WIDTH - 1:0] value = 0;
   localparam [20479:0] INIT = {INITVAL_3F, INITVAL_3E, INITVAL_3D, INITVAL_3C, INITVAL_3B, INITVAL_3A, INITVAL_39, INITVAL_38,
       INITVAL_37, INITVAL_36, INITVAL_35, INITVAL_34, INITVAL_33, INITVAL_32, INITVAL_31, INITVAL_30,
       INITVAL_2F, INITVAL_2E, INITVAL_2D, INITVAL_2C, INITVAL_2B, INITVAL_2A, INITVAL_29, INITVAL_28,
@@ -142,24 +144,33 @@ module DP16KD(
       INITVAL_17, INITVAL_16, INITVAL_15, INITVAL_14, INITVAL_13, INITVAL_12, INITVAL_11, INITVAL_10,
       INITVAL_0F, INITVAL_0E, INITVAL_0D, INITVAL_0C, INITVAL_0B, INITVAL_0A, INITVAL_09, INITVAL_08,
       INITVAL_07, INITVAL_06, INITVAL_05, INITVAL_04, INITVAL_03, INITVAL_02, INITVAL_01, INITVAL_00};
-  // Of 40 bits of INITVAL, 36 are used; what memory holds is their sequence.
-  integer i, j, bit_index;
+  // Of 20 bits of INITVAL, 18 are used; of nine of these, words of 2 and 4 bits use eight.
+  integer i, j, place;
   initial
-    for (i = 0; i < (1 << (11 - LOG)); i = i + 1)
-      for (j = 0; j < 9 * BYTES; j = j + 1) begin
-        bit_index = i * 9 * BYTES + j;
-        memory[i][j] = INIT[bit_index / 36 * 40 + bit_index % 36];
+    for (i = 0; i < (1 << (14 - SHIFT)); i = i + 1)
+      for (j = 0; j < WIDTH; j = j + 1) begin
+        place = i * WIDTH + j;
+        if (WIDTH < 9) place = place / 8 * 9 + place % 8;
+        memory[i][j] = INIT[place / 18 * 20 + place % 18];
       end
+  wire collides = writes && write_index == read_index;
   integer k;
-  always @(posedge CLKA)
-    if (writes)
-      for (k = 0; k < BYTES; k = k + 1)
-        if (enable[k]) memory[write_index][9 * k +: 9] <= data[9 * k +: 9];
-  always @(posedge CLKB) if (reads) value <= memory[read_index];
-  wire [35:0] out = {{(36 - 9 * BYTES){1'b0}}, value};
-  wire [17:0] low = out[17:0], high = out[35:18];
-  assign {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4, DOB3,
-      DOB2, DOB1, DOB0} = low;
+  generate
+    if (BYTES == 1) begin
+      always @(posedge CLKA) if (writes) memory[write_index] <= data[WIDTH - 1:0];
+    end else begin
+      always @(posedge CLKA)
+        if (writes)
+          for (k = 0; k < BYTES; k = k + 1)
+            if (enable[k]) memory[write_index][9 * k +: 9] <= data[9 * k +: 9];
+    end
+  endgenerate
+  always @(posedge CLKB) if (reads) value <= memory[read_index] ^ {WIDTH{collides}};
+  wire [35:0] out = {{(36 - WIDTH){1'b0}}, value};
+  // Words of 36 bits come out at A and B, others at the port that reads.
+  wire [17:0] low = out[17:0], high = WIDTH == 36 ? out[35:18] : low;
   assign {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4, DOA3,
-      DOA2, DOA1, DOA0} = high;
+      DOA2, DOA1, DOA0} = low;
+  assign {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4, DOB3,
+      DOB2, DOB1, DOB0} = high;
 endmodule

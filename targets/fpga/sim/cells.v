@@ -132,7 +132,7 @@ module DP16KD(
       DIB2, DIB1, DIB0, DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6,
       DIA5, DIA4, DIA3, DIA2, DIA1, DIA0};
   wire writes = CEA && WEA && !CSA0 && !CSA1 && !CSA2, reads = CEB && !CSB0 && !CSB1 && !CSB2;
-  wire [3:0] enable = BYTES == 1 ? 4'b1111 : ada[3:0];
+  wire [3:0] enable = ada[3:0];  // of words of more than a byte
   wire [13 - SHIFT:0] write_index = ada[13:SHIFT], read_index = adb[13:SHIFT];
   reg [WIDTH - 1:0] memory [0:(1 << (14 - SHIFT)) - 1];
   reg [WIDTH - 1:0] value = 0;
@@ -158,14 +158,16 @@ module DP16KD(
   generate
     if (BYTES == 1) begin
       always @(posedge CLKA) if (writes) memory[write_index] <= data[WIDTH - 1:0];
+      always @(posedge CLKB) if (reads) value <= memory[read_index] ^ {WIDTH{collides}};
     end else begin
       always @(posedge CLKA)
         if (writes)
           for (k = 0; k < BYTES; k = k + 1)
             if (enable[k]) memory[write_index][9 * k +: 9] <= data[9 * k +: 9];
+      wire [35:0] flips = {{9{enable[3]}}, {9{enable[2]}}, {9{enable[1]}}, {9{enable[0]}}};
+      always @(posedge CLKB) if (reads) value <= memory[read_index] ^ (collides ? flips[WIDTH - 1:0] : 0);
     end
   endgenerate
-  always @(posedge CLKB) if (reads) value <= memory[read_index] ^ {WIDTH{collides}};
   wire [35:0] out = {{(36 - WIDTH){1'b0}}, value};
   // Words of 36 bits come out at A and B, others at the port that reads.
   wire [17:0] low = out[17:0], high = WIDTH == 36 ? out[35:18] : low;

@@ -89,12 +89,13 @@ def load_report(folder: Path) -> Report:
 def synthesize(design: Design, folder: Path) -> None:
     """`board.v`, `board_net.v` (Verilog) and `board.json` (for nextpnr) of a design, in `folder`."""
     (folder / "board.il").write_text(design.rtlil())
-    script = (
-        f"read_rtlil board.il; write_verilog -noattr board.v; {_KEEP_COPIES}; {_COLLISIONS}; {_SLACK}; "
-        "synth_ecp5 -top board -json board.json; "
-        "tee -o cells.json stat -json; write_verilog -noattr board_net.v"
+    # Two runs: Yosys compiled to WebAssembly has 4 GiB at most, of which one run would need more.
+    tools.yosys("read_rtlil board.il; write_verilog -noattr board.v", folder)
+    tools.yosys(
+        f"read_rtlil board.il; {_KEEP_COPIES}; {_COLLISIONS}; {_SLACK}; synth_ecp5 -top board -json board.json; "
+        "tee -o cells.json stat -json; write_verilog -noattr board_net.v",
+        folder,
     )
-    tools.yosys(script, folder)
     check_fit(cells(folder), design.board)
 
 

@@ -56,7 +56,7 @@ class Store(wiring.Component):
         m.submodules.bursts = bursts = Bursts((self._log + 3,) * 2)
         m.submodules.lengths = lengths = Fifo(8, BURSTS)
         m.submodules.pack = pack = Pack(self._log)
-        asked, answered = Signal(), Signal()  # all bursts of this store were asked for; all were taken
+        asked, answered = Signal(), Signal()  # its bursts' rows were taken; memory has taken the bursts
         begin, open_bursts = Signal(), Signal(24)
         active = Signal()
         m.d.comb += fill_rows(bursts.rows.payload, insn, 0)
@@ -74,7 +74,7 @@ class Store(wiring.Component):
         m.d.sync += open_bursts.eq(open_bursts + new - self.answer)
         self._elements(m, insn, pack, begin)
         self._words(m, pack, lengths)
-        m.d.comb += answered.eq(asked & ~bursts.busy & (open_bursts == 0))
+        m.d.sync += answered.eq(active & asked & ~answered & ~bursts.busy & (open_bursts == 0))
         m.d.comb += [
             self.flags.push_prev.eq(insn.push_prev),
             self.flags.push_next.eq(insn.push_next),
@@ -83,7 +83,7 @@ class Store(wiring.Component):
         with m.If(~active & self.instructions.valid):
             m.d.comb += begin.eq(1)
             m.d.sync += [active.eq(1), asked.eq(0)]
-        with m.If(active & answered):
+        with m.If(answered):
             m.d.comb += [self.done.eq(1), self.instructions.ready.eq(1)]
             m.d.sync += active.eq(0)
         return m

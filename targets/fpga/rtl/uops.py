@@ -1,6 +1,6 @@
 """The memory of micro-ops: two are written a cycle, one is read."""
 
-from amaranth import Elaboratable, Module, Mux, Signal
+from amaranth import Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -31,7 +31,6 @@ class Uops(wiring.Component):
             {
                 "jobs": In(stream.Signature(UopJob)),
                 "beats": In(beats()),
-                "hold": In(1),
                 "done": Out(1),
                 "flags": Out(Flags),
                 "overrun": Out(1),
@@ -46,39 +45,33 @@ class Uops(wiring.Component):
         low, high = self._banks(m)
         job = self.jobs.payload
         running, flags = Signal(), Signal(Flags)
-        place, left = (
-            Signal(17),
-            Signal(17),
-        )  # of the low half of the next word; micro-ops, with a skipped one
-        skip = Signal()
-        ended = Signal()
-        write = Signal()
-        m.d.comb += write.eq(running & (left != 0) & self.beats.valid & ~self.hold)
-        m.d.comb += self.beats.ready.eq(running & (left != 0) & ~self.hold)
-        m.d.comb += ended.eq(running & ((left == 0) | (write & (left <= 2))))
+        place, skip = Signal(17), Signal()  # of the low half of the next word, and whether it is no micro-op
+        left, more, both, final = Signal(17), Signal(), Signal(), Signal()
+        write, ended = Signal(), Signal()
+        m.d.comb += [self.beats.ready.eq(more), write.eq(more & self.beats.valid)]
+        m.d.comb += ended.eq(running & (~more | (write & final)))
         m.d.comb += [self.done.eq(ended), self.flags.eq(flags)]
+
+        def leave(count: Value) -> list[object]:
+            """`count` are left, with one that is skipped: what is asked of it is known a cycle before."""
+            return [left.eq(count), more.eq(count != 0), both.eq(count >= 2), final.eq(count <= 2)]
+
         with m.If(write):
-            m.d.sync += [place.eq(place + 2), left.eq(Mux(left <= 2, 0, left - 2)), skip.eq(0)]
+            m.d.sync += [place.eq(place + 2), skip.eq(0), *leave(Mux(final, 0, left - 2))]
         with m.If(~running | ended):
             m.d.comb += self.jobs.ready.eq(1)
-            m.d.sync += [
-                running.eq(self.jobs.valid),
-                flags.eq(job.flags),
-                place.eq(job.sram - job.odd),
-                left.eq(Mux(job.count == 0, 0, job.count + job.odd)),
-                skip.eq(job.odd),
-            ]
-        takes = Signal(2)  # which halves of the word are micro-ops of the job
-        m.d.comb += takes.eq(Mux(write, (left >= 2) << 1 | ~skip, 0))
-        word = self.beats.payload.data
+            m.d.sync += [running.eq(self.jobs.valid), flags.eq(job.flags), skip.eq(job.odd)]
+            m.d.sync += place.eq(job.sram - job.odd)
+            with m.If(self.jobs.valid):
+                m.d.sync += leave(Mux(job.count == 0, 0, job.count + job.odd))
+        takes = Cat(write & ~skip, write & both)  # which halves of the word are micro-ops of the job
+        word, odd = self.beats.payload.data, place[0]
         behind = Signal(17)
         m.d.comb += behind.eq(place + 1)
-        with m.If(place[0]):
-            m.d.comb += [high.addr.eq(place[1:]), high.data.eq(word[:32]), high.en.eq(takes[0])]
-            m.d.comb += [low.addr.eq(behind[1:]), low.data.eq(word[32:]), low.en.eq(takes[1])]
-        with m.Else():
-            m.d.comb += [low.addr.eq(place[1:]), low.data.eq(word[:32]), low.en.eq(takes[0])]
-            m.d.comb += [high.addr.eq(place[1:]), high.data.eq(word[32:]), high.en.eq(takes[1])]
+        # A cycle late: whether a word is written is known late in its cycle.
+        m.d.sync += [low.addr.eq(Mux(odd, behind, place)[1:]), high.addr.eq(place[1:])]
+        m.d.sync += Cat(low.data, high.data).eq(Mux(odd, word.rotate_left(32), word))
+        m.d.sync += Cat(low.en, high.en).eq(Mux(odd, takes.rotate_left(1), takes))
         last = Mux(takes[1], behind, place)
         m.d.sync += self.overrun.eq(write & (last >= self._depth) & takes.any())
         return m

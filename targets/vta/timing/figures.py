@@ -60,8 +60,8 @@ class Overlapped(Timing):
     room: int = 128
     hold: int = 10
     buffer: int = 3
-    answer: int = 7
-    empty: int = 3
+    answer: int = 8
+    empty: int = 4
 
 
 PYNQ = Serial("pynq", burst_bytes=2048, fetch_block=128)

@@ -21,10 +21,8 @@ SHIM = """
 extern "C" uint32_t bare_run(uint64_t cycles) {
     VerilatedContext context;
     Vbare bare{&context};
-    for (uint64_t i = 0; i < cycles; ++i) {
-        bare.clk = 0, bare.rst = i < 2, bare.eval();
-        bare.clk = 1, bare.eval();
-    }
+    bare.eval();
+    for (uint64_t i = 0; i < cycles; ++i) bare.rst = i < 2, bare.clk ^= 1, bare.eval();
     return bare.out;
 }
 """
@@ -32,9 +30,8 @@ extern "C" uint32_t bare_run(uint64_t cycles) {
 
 def bare_library(config: Config) -> Any:
     """The function `bare_run(cycles)` of the matrix unit of `config`, compiled once."""
-    key = tools.digest(
-        config.to_json(), SHIM, packages=PACKAGES, sources=[*tools.rtl_sources(), Path(__file__)]
-    )
+    sources = [*tools.rtl_sources(), *tools.RECIPE, Path(__file__)]
+    key = tools.digest(config.to_json(), SHIM, packages=PACKAGES, sources=sources)
     code = ctypes.CDLL(str(tools.kept(f"bare-{key}.so", lambda folder: _build(config, folder))))
     return code.bare_run
 
@@ -43,7 +40,7 @@ def _build(config: Config, folder: Path) -> Path:
     from amaranth.back import rtlil
 
     (folder / "bare.il").write_text(rtlil.convert(_design(config), name="bare"))
-    tools.yosys("read_rtlil bare.il; write_verilog -noattr bare.v", folder)
+    tools.verilog("bare", folder, both_edges=True)
     shim = folder / "bare.cpp"
     shim.write_text(SHIM)
     return tools.shared_library(folder, ["bare.v"], "bare", str(shim))

@@ -27,7 +27,7 @@ def netlist_library(design: Design) -> Path:
 
 def _build(design: Design, folder: Path) -> Path:
     (folder / "board.il").write_text(design.rtlil())
-    tools.yosys("read_rtlil board.il; write_verilog -noattr board.v", folder)
+    tools.verilog("board", folder)
     return _compile(folder, "board.v", "pll.v")
 
 

@@ -34,5 +34,6 @@ class Design:
     def key(self, *packages: str) -> str:
         """A hash of all that the design and what `packages` make of it depend on."""
         parts = (repr(self.board), self.init, str(self.divisor))
-        simulation = [p for p in (tools.HERE / "sim").iterdir() if p.suffix in (".v", ".cpp")]
-        return tools.digest(*parts, packages=packages, sources=[*tools.rtl_sources(), *simulation])
+        shims = [p for p in (tools.HERE / "sim").iterdir() if p.suffix in (".v", ".cpp")]
+        sources = [*tools.rtl_sources(), *shims, *tools.RECIPE]
+        return tools.digest(*parts, packages=packages, sources=sources)

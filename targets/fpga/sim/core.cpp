@@ -74,15 +74,21 @@ struct Machine {
         }
     }
 
+    // No output depends on an input of the same cycle: what is shown now is what the last edge left.
     void clock() {
-        before();  // by the outputs as the last edge left them
+        before();
+        after();
+#if VM_TRACE
         core.clk = 0;
         core.eval();
         dump(0);
-        after();
         core.clk = 1;
         core.eval();
         dump(1);
+#else
+        core.clk ^= 1;  // each change is a cycle
+        core.eval();
+#endif
         ++now;
     }
 
@@ -100,8 +106,6 @@ struct Machine {
     void dump(int half) {
         if (waves.isOpen() && core.cycles >= first && core.cycles < last) waves.dump(2 * now + half);
     }
-#else
-    void dump(int) {}
 #endif
 
     bool shown = false, bad = false;
@@ -118,6 +122,7 @@ int vta_run(uint8_t* memory, uint64_t size, uint32_t address, uint32_t count, ui
             uint32_t stall, uint32_t seed, uint64_t limit, uint32_t* cycles, const char* waves, uint64_t from,
             uint64_t to) {
     auto machine = std::make_unique<Machine>();
+    machine->core.eval();  // from here on, edges are seen
     machine->memory = memory, machine->size = size, machine->latency = latency;
     machine->stall = stall, machine->noise = seed * 2 + 1;
     Vvta& core = machine->core;

@@ -13,7 +13,7 @@ _MODES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "LUT4": {},
     "PFUMX": {},
     "L6MUX21": {},
-    "CCU2C": {"INJECT1_0": ("NO", "YES"), "INJECT1_1": ("NO", "YES")},
+    "CCU2C": {"INJECT1_0": ("YES", "NO"), "INJECT1_1": ("YES", "NO")},
     "TRELLIS_FF": {
         "GSR": ("DISABLED",),
         "CEMUX": ("1", "CE", "INV"),
@@ -25,7 +25,7 @@ _MODES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "TRELLIS_DPR16X4": {"WCKMUX": ("WCK",), "WREMUX": ("WRE",)},
     "MULT18X18D": {f"REG_{which}_CLK": ("NONE",) for which in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT")},
     "DP16KD": {
-        **{f"DATA_WIDTH_{port}": ("2", "4", "9", "18", "36") for port in "AB"},
+        **{f"DATA_WIDTH_{port}": ("18", "2", "4", "9", "36") for port in "AB"},
         **{f"REGMODE_{port}": ("NOREG",) for port in "AB"},
         **{f"CSDECODE_{port}": ("0b000",) for port in "AB"},
         **{f"WRITEMODE_{port}": ("NORMAL", "READBEFOREWRITE") for port in "AB"},
@@ -51,13 +51,12 @@ class Cell:
 
     def bit(self, pin: str) -> Bit:
         """What a pin of one bit is connected to."""
-        found = self.connections.get(pin) or ["0"]
-        return "0" if found[0] in ("x", "z") else found[0]
+        return (self.connections.get(pin) or ["0"])[0]
 
     def bits(self, pin: str, count: int) -> list[Bit]:
         """Those of the pins `pin`0, `pin`1, ... or of one pin of `count` bits."""
         if pin in self.connections:
-            return ["0" if bit in ("x", "z") else bit for bit in self.connections[pin]]
+            return list(self.connections[pin])
         return [self.bit(f"{pin}{i}") for i in range(count)]
 
     def number(self, parameter: str) -> int:
@@ -65,7 +64,7 @@ class Cell:
         return int(self.parameters.get(parameter, "0").replace("x", "0"), 2)
 
     def mode(self, parameter: str) -> str:
-        """A parameter that is text, or decimal where it is a number; the first with a model where it is not given."""
+        """A parameter as text, numbers in decimal; where it is not given, the first that has a model."""
         found = self.parameters.get(parameter)
         if found is None:
             return _MODES[self.kind][parameter][0]
@@ -98,4 +97,5 @@ class Cell:
         """Of a PLL, what its outputs are: the clock as it is, locked from the beginning."""
         if self.bit("RST") != "0":
             raise RuntimeError(f"{self.name}: EHXPLLL with RST other than 0 has no model")
-        return {self.bit("CLKOP"): self.bit("CLKI"), self.bit("LOCK"): "1"}
+        outputs = {self.bit("CLKOP"): self.bit("CLKI"), self.bit("LOCK"): "1"}
+        return {net: alias for net, alias in outputs.items() if isinstance(net, int)}

@@ -7,7 +7,7 @@ from functools import partial
 
 from optc.targets.fpga.netsim.cells import CONSTANTS, Bit
 from optc.targets.fpga.netsim.layout import WORD, Layout, driven
-from optc.targets.fpga.netsim.models import Logic, Register, joined, local
+from optc.targets.fpga.netsim.models import Logic, Register, local
 from optc.targets.fpga.netsim.rams import clock_rams, declare_rams, init_rams
 
 _CLASS = """\
@@ -96,7 +96,7 @@ def generate(layout: Layout, name: str) -> str:
         inputs=_indented(_inputs(layout), 2),
         rise=_indented(rise.split("\n"), 2),
         outputs=_indented(_outputs(layout), 2),
-        size=-(-layout.size // WORD) * WORD,
+        size=layout.size + WORD,
         words=layout.words,
         count=-(-count // 64),
         rams=_indented([*declare_rams(netlist), *(["uint64_t was = 0;"] if clock else [])], 1),
@@ -186,7 +186,9 @@ def _writes(layout: Layout, cluster: Sequence[Logic]) -> Iterator[str]:
 
 def _clock(layout: Layout) -> Iterator[str]:
     """First all that reads what the clock changes, then the changes."""
-    controls = {one.enable for one in layout.netlist.registers} | {one.reset for one in layout.netlist.registers}
+    controls = {one.enable for one in layout.netlist.registers} | {
+        one.reset for one in layout.netlist.registers
+    }
     sampled = {bit: f"s{i}" for i, bit in enumerate(sorted(controls & layout.state, key=str))}
     for bit, variable in sampled.items():
         yield f"const uint8_t {variable} = {read(layout, bit)};"

@@ -4,7 +4,7 @@ FPGA-TN-02205 (multipliers) and FPGA-DS-02012 (logic cells).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from optc.targets.fpga.netsim.cells import Bit, Cell
@@ -13,8 +13,8 @@ from optc.targets.fpga.netsim.formulas import lookup
 Read = Callable[[Bit], str]
 """The C++ operand, 0 or 1, that is a net."""
 
-_MUX = 0xCA
-"""As a LUT: the third input chooses the second, else the first."""
+_MUX, _XOR, _AND = 0xCA, 6, 8
+"""As LUTs; of `_MUX`, the third input chooses the second, else the first."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Logic:
 
 @dataclass(frozen=True)
 class Register:
-    """`q` becomes `d` at the clock where `enable` is not `off`, but `value`, as at first, where `reset` is."""
+    """`q` becomes `d` at the clock where `enable` is not `off`, or where `reset` is, `value`, as at first."""
 
     name: str
     q: Bit
@@ -81,6 +81,11 @@ class BlockRam:
     init: str
 
 
+def nets(bits: Iterable[Bit]) -> list[Bit]:
+    """Those of `bits` that are no constants."""
+    return [bit for bit in bits if isinstance(bit, int)]
+
+
 def local(bit: Bit) -> str:
     """The name of the C++ variable that `Logic.code` gives an output."""
     return f"t{bit}".replace("-", "_")
@@ -110,7 +115,7 @@ def lut(name: str, output: Bit, table: int, inputs: Sequence[Bit]) -> Logic:
     return Logic(
         name,
         inputs,
-        [output],
+        nets([output]),
         lambda read: [f"const unsigned {local(output)} = {lookup(table, [*map(read, inputs)])};"],
     )
 
@@ -121,22 +126,23 @@ def _carry(cell: Cell) -> Logic:
     """
     halves = [[cell.bit(f"{pin}{half}") for pin in "ABCD"] for half in range(2)]
     sums, out = [cell.bit("S0"), cell.bit("S1")], cell.bit("COUT")
+    outputs = nets([*sums, out])
+    end = f"_{outputs[0]}" if outputs else ""
 
     def code(read: Read) -> list[str]:
         lines, carry = [], read(cell.bit("CIN"))
         for half, (inputs, total) in enumerate(zip(halves, sums, strict=True)):
             table, adds = cell.number(f"INIT{half}"), cell.mode(f"INJECT1_{half}") == "NO"
-            operands, names = [*map(read, inputs)], [f"p{half}_{out}", f"g{half}_{out}"]
+            operands, names = [*map(read, inputs)], [f"p{half}{end}", f"g{half}{end}"]
             lines.append(f"const unsigned {names[0]} = {lookup(table, operands)};")
             lines.append(f"const unsigned {names[1]} = {lookup(table & 15, operands[:2]) if adds else 0};")
-            if total != "0":
-                lines.append(f"const unsigned {local(total)} = {lookup(6, [names[0], carry if adds else '0'])};")
-            after = local(out) if half else f"c_{out}"
+            total_of = lookup(_XOR, [names[0], carry if adds else "0"])
+            lines += [f"const unsigned {local(total)} = {total_of};"] if total in outputs else []
+            after = local(out) if half else f"c{end}"
             lines.append(f"const unsigned {after} = {lookup(_MUX, [names[1], carry, names[0]])};")
             carry = after
         return lines
 
-    outputs = [bit for bit in (*sums, out) if bit != "0"]
     return Logic(cell.name, [*halves[0], *halves[1], cell.bit("CIN")], outputs, code, 4)
 
 
@@ -145,18 +151,20 @@ def _multiplier(cell: Cell) -> Logic:
     factors = [cell.bits(pin, 18) for pin in "AB"]
     signs = [cell.bit(f"SIGNED{pin}") for pin in "AB"]
     outputs = cell.bits("P", 36)
-    name = f"{next(bit for bit in outputs if bit != '0')}"
+    name = f"{nets(outputs)[0]}"
 
     def code(read: Read) -> list[str]:
         lines = []
         for pin, factor, sign in zip("ab", factors, signs, strict=True):
-            top = lookup(8, [read(factor[-1]), read(sign)])
-            lines.append(f"const int64_t {pin}{name} = int64_t({joined(factor, read)}) - (int64_t({top}) << 18);")
+            top = lookup(_AND, [read(factor[-1]), read(sign)])
+            lines.append(
+                f"const int64_t {pin}{name} = int64_t({joined(factor, read)}) - (int64_t({top}) << 18);"
+            )
         lines.append(f"const uint64_t p{name} = uint64_t(a{name} * b{name});")
-        used = [(place, bit) for place, bit in enumerate(outputs) if bit != "0"]
+        used = [(place, bit) for place, bit in enumerate(outputs) if isinstance(bit, int)]
         return lines + [f"const unsigned {local(bit)} = p{name} >> {place} & 1;" for place, bit in used]
 
-    return Logic(cell.name, [*factors[0], *factors[1], *signs], [b for b in outputs if b != "0"], code, 40)
+    return Logic(cell.name, [*factors[0], *factors[1], *signs], nets(outputs), code, 40)
 
 
 def register(cell: Cell, hidden: int) -> tuple[Register, list[Logic]]:
@@ -178,9 +186,13 @@ def small_ram(cell: Cell, number: int) -> SmallRam:
 
     def code(read: Read) -> list[str]:
         lines = [f"const unsigned w{number} = v.{name}[{joined(address, read)}];"]
-        return lines + [f"const unsigned {local(bit)} = w{number} >> {i} & 1;" for i, bit in enumerate(outputs)]
+        return lines + [
+            f"const unsigned {local(bit)} = w{number} >> {i} & 1;"
+            for i, bit in enumerate(outputs)
+            if bit != "0"
+        ]
 
-    read = Logic(cell.name, [*address, name], outputs, code, 4)
+    read = Logic(cell.name, [*address, name], nets(outputs), code, 4)
     return SmallRam(
         name, cell.bits("WAD", 4), cell.bits("DI", 4), cell.bit("WRE"), cell.number("INITVAL"), read
     )

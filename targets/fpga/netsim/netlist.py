@@ -30,7 +30,7 @@ _COPY = 0b10
 
 @dataclass
 class Netlist:
-    """`ports`: by name, whether it is an input, and its bits; `clock`: the input that all clocks come from."""
+    """`ports`: by name, whether it is an input, and its bits; `clock`: the input that is every cell's clock."""
 
     ports: Mapping[str, tuple[bool, Sequence[Bit]]]
     clock: Bit | None = None
@@ -55,7 +55,9 @@ def load(path: Path, top: str) -> Netlist:
         for name, cell in module["cells"].items()
         if cell["type"] != "$scopeinfo"
     ]
-    aliases = {a: b for cell in cells if cell.kind == "EHXPLLL" for a, b in cell.pll().items()}
+    aliases: dict[Bit, Bit] = {"x": "0", "z": "0"}
+    for cell in cells:
+        aliases |= cell.pll() if cell.kind == "EHXPLLL" else {}
     cells = [cell.renamed(aliases) for cell in cells if cell.kind != "EHXPLLL"]
     ports = {
         name: (port["direction"] == "input", [aliases.get(b, b) for b in port["bits"]])
@@ -85,8 +87,9 @@ def _add(netlist: Netlist, cell: Cell, number: int) -> None:
     cell.check()
     if cell.kind == "TRELLIS_FF":
         kept, more = register(cell, -2 * number - 2)
-        netlist.registers.append(kept)
-        netlist.logic += more
+        if cell.bit("Q") != "0":
+            netlist.registers.append(kept)
+            netlist.logic += more
     elif cell.kind == "TRELLIS_DPR16X4":
         ram = small_ram(cell, len(netlist.small_rams))
         netlist.small_rams.append(ram)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 Bit = int | str
 """A net's number, or a constant, "0" or "1"."""
-
 CONSTANTS = ("0", "1")
+
 _MODES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "LUT4": {},
     "PFUMX": {},

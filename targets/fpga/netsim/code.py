@@ -11,8 +11,7 @@ from optc.targets.fpga.netsim.models import Logic, Register, local
 from optc.targets.fpga.netsim.rams import clock_rams, declare_rams, init_rams
 
 _CLASS = """\
-// Generated from a netlist: a byte a net, 0 or 1. `eval` follows the inputs; where `{clock}` has risen, it
-// clocks.
+// Generated from a netlist: a byte a net, 0 or 1. `eval` follows the inputs, and the clock where it rises.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -73,8 +72,6 @@ private:
 {clusters}
 }};
 """
-
-
 Control = Callable[[Bit], str]
 """The operand that is an enable or a reset as before the clock."""
 
@@ -90,7 +87,6 @@ def generate(layout: Layout, name: str) -> str:
     count = len(layout.clusters)
     return _CLASS.format(
         name=name,
-        clock=clock[0] if clock else "",
         ports="".join(f"    uint64_t {port} = 0;\n" for port in netlist.ports),
         init=_indented(_init(layout), 2),
         inputs=_indented(_inputs(layout), 2),
@@ -162,6 +158,7 @@ def _cluster(layout: Layout, name: str, number: int) -> Iterator[str]:
 
     yield f"static void c{number}({name}& v) {{"
     yield "    uint8_t* const n = v.n;"
+    yield "    uint64_t* const dirty = v.dirty;"
     for one in cluster:
         yield from ("    " + line for line in one.code(operand))
     yield from ("    " + line for line in _writes(layout, cluster))
@@ -181,14 +178,12 @@ def _writes(layout: Layout, cluster: Sequence[Logic]) -> Iterator[str]:
             for place in (layout.slots[bit], *layout.copies.get(bit, ())):
                 yield f"n[{place}] = {local(bit)};"
     for i, bits in enumerate(by_readers.values()):
-        yield from (line.replace("dirty", "v.dirty") for line in _mark(layout, bits, f"d{i}"))
+        yield from _mark(layout, bits, f"d{i}")
 
 
 def _clock(layout: Layout) -> Iterator[str]:
     """First all that reads what the clock changes, then the changes."""
-    controls = {one.enable for one in layout.netlist.registers} | {
-        one.reset for one in layout.netlist.registers
-    }
+    controls = {bit for one in layout.netlist.registers for bit in (one.enable, one.reset)}
     sampled = {bit: f"s{i}" for i, bit in enumerate(sorted(controls & layout.state, key=str))}
     for bit, variable in sampled.items():
         yield f"const uint8_t {variable} = {read(layout, bit)};"

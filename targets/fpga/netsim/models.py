@@ -127,7 +127,7 @@ def _carry(cell: Cell) -> Logic:
     halves = [[cell.bit(f"{pin}{half}") for pin in "ABCD"] for half in range(2)]
     sums, out = [cell.bit("S0"), cell.bit("S1")], cell.bit("COUT")
     outputs = nets([*sums, out])
-    end = f"_{outputs[0]}" if outputs else ""
+    end = "".join(f"_{bit}" for bit in outputs[:1])
 
     def code(read: Read) -> list[str]:
         lines, carry = [], read(cell.bit("CIN"))
@@ -138,10 +138,10 @@ def _carry(cell: Cell) -> Logic:
             lines.append(f"const unsigned {names[1]} = {lookup(table & 15, operands[:2]) if adds else 0};")
             total_of = lookup(_XOR, [names[0], carry if adds else "0"])
             lines += [f"const unsigned {local(total)} = {total_of};"] if total in outputs else []
-            after = local(out) if half else f"c{end}"
+            after = f"c{half}{end}"
             lines.append(f"const unsigned {after} = {lookup(_MUX, [names[1], carry, names[0]])};")
             carry = after
-        return lines
+        return lines + ([f"const unsigned {local(out)} = {carry};"] if out in outputs else [])
 
     return Logic(cell.name, [*halves[0], *halves[1], cell.bit("CIN")], outputs, code, 4)
 
@@ -151,24 +151,27 @@ def _multiplier(cell: Cell) -> Logic:
     factors = [cell.bits(pin, 18) for pin in "AB"]
     signs = [cell.bit(f"SIGNED{pin}") for pin in "AB"]
     outputs = cell.bits("P", 36)
-    name = f"{nets(outputs)[0]}"
+    name = "".join(map(local, nets(outputs)[:1]))
 
     def code(read: Read) -> list[str]:
         lines = []
         for pin, factor, sign in zip("ab", factors, signs, strict=True):
             top = lookup(_AND, [read(factor[-1]), read(sign)])
             lines.append(
-                f"const int64_t {pin}{name} = int64_t({joined(factor, read)}) - (int64_t({top}) << 18);"
+                f"const int64_t {pin}_{name} = int64_t({joined(factor, read)}) - (int64_t({top}) << 18);"
             )
-        lines.append(f"const uint64_t p{name} = uint64_t(a{name} * b{name});")
+        lines.append(f"const uint64_t p_{name} = uint64_t(a_{name} * b_{name});")
         used = [(place, bit) for place, bit in enumerate(outputs) if isinstance(bit, int)]
-        return lines + [f"const unsigned {local(bit)} = p{name} >> {place} & 1;" for place, bit in used]
+        return lines + [f"const unsigned {local(bit)} = p_{name} >> {place} & 1;" for place, bit in used]
 
     return Logic(cell.name, [*factors[0], *factors[1], *signs], nets(outputs), code, 40)
 
 
 def register(cell: Cell, hidden: int) -> tuple[Register, list[Logic]]:
-    """A flip-flop; one with an asynchronous reset is the net `hidden` and logic behind it."""
+    """A flip-flop; one with an asynchronous reset is the net `hidden` and logic behind it.
+
+    That reset must last until the clock.
+    """
     value = int(cell.mode("REGSET") == "SET")
     enable, off = {"1": ("1", 0), "CE": (cell.bit("CE"), 0), "INV": (cell.bit("CE"), 1)}[cell.mode("CEMUX")]
     q, reset = cell.bit("Q"), cell.bit("LSR")

@@ -30,7 +30,10 @@ _COPY = 0b10
 
 @dataclass
 class Netlist:
-    """`ports`: by name, whether it is an input, and its bits; `clock`: the input that is every cell's clock."""
+    """The cells' models, and `ports`: by name, whether it is an input, and its bits.
+
+    `clock`: the input that is every cell's clock, if any has one.
+    """
 
     ports: Mapping[str, tuple[bool, Sequence[Bit]]]
     clock: Bit | None = None

@@ -16,6 +16,8 @@ _CLASS = """\
 #include <cstdint>
 #include <cstring>
 
+namespace {{  // What two loaded libraries name alike would be one
+
 class {name} {{
 public:
 {ports}
@@ -71,6 +73,8 @@ private:
 
 {clusters}
 }};
+
+}}  // namespace
 """
 Control = Callable[[Bit], str]
 """The operand that is an enable or a reset as before the clock."""

@@ -86,15 +86,12 @@ class Arithmetic(wiring.Component):
 
 
 class Memories(wiring.Component):
-    """Memories of every width that a block RAM has; one of bytes with contents; one that is read at once."""
+    """Memories of every width that a block RAM has, empty or with contents; one that is read at once."""
 
     def __init__(self) -> None:
-        noise = random.Random(5)
-        self.bytes = [noise.randrange(1 << 36) for _ in range(512)]
-        self.small = [noise.randrange(1 << 7) for _ in range(32)]
-        values = {f"value{width}": Out(width) for width in WIDTHS}
         inputs = {"write": In(1), "there": In(14), "here": In(14), "data": In(36), "enables": In(4)}
-        super().__init__({**inputs, **values, "bytes_value": Out(36), "small_value": Out(7)})
+        values = {f"{kind}{width}": Out(width) for width in WIDTHS for kind in ("banks", "memory")}
+        super().__init__({**inputs, **values, "small7": Out(7)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -106,23 +103,25 @@ class Memories(wiring.Component):
                 banks.read_index.eq(self.here),
                 banks.enable.eq(self.write),
                 banks.data.eq(self.data),
-                getattr(self, f"value{width}").eq(banks.value),
+                getattr(self, f"banks{width}").eq(banks.value),
             ]
-        m.submodules.bytes = of_bytes = Memory(shape=36, depth=512, init=self.bytes)
-        m.submodules.small = small = Memory(shape=7, depth=32, init=self.small)
-        for memory, domain, value, parts in (
-            (of_bytes, "sync", self.bytes_value, 9),
-            (small, "comb", self.small_value, None),
-        ):
-            write, read = memory.write_port(granularity=parts), memory.read_port(domain=domain)
-            m.d.comb += [
-                write.addr.eq(self.there),
-                write.data.eq(self.data),
-                write.en.eq(Mux(self.write, self.enables, 0) if parts else self.write),
-                read.addr.eq(self.here),
-                value.eq(read.data),
-            ]
+            self.memory(m, f"memory{width}", width, depth, "sync", 9 if width > 9 else None)
+        self.memory(m, "small7", 7, 32, "comb", None)
         return m
+
+    def memory(self, m: Module, name: str, width: int, depth: int, domain: str, parts: int | None) -> None:
+        """With contents; written in `parts` of so many bits."""
+        noise = random.Random(width)
+        init = [noise.getrandbits(width) for _ in range(depth)]
+        m.submodules[name] = memory = Memory(shape=width, depth=depth, init=init)
+        write, read = memory.write_port(granularity=parts), memory.read_port(domain=domain)
+        m.d.comb += [
+            write.addr.eq(self.there),
+            write.data.eq(self.data),
+            write.en.eq(Mux(self.write, self.enables, 0) if parts else self.write),
+            read.addr.eq(self.here),
+            getattr(self, name).eq(read.data),
+        ]
 
 
 def arithmetic_inputs(noise: random.Random) -> dict[str, int]:
@@ -175,22 +174,15 @@ def test_a_netlist_does_what_its_design_does(name: str, tmp_path: Path) -> None:
     simulate(module, bench)
 
 
-def small_netlist(folder: Path) -> Path:
-    """Of a board of the small machine."""
-    bitstream.synthesize(Design(replace(board("ulx3s-85f"), config=SMALL, banks=1)), folder)
-    return folder / "board.json"
-
-
-PRODUCTS = 0x2400
-"""Of the micro-op; INP at `INPUT`, WGT, what is to come at `OUTPUT`."""
+UOPS, WEIGHTS = 0x2400, 0x2100
 
 
 def multiply() -> list[Instruction]:
-    """OUTPUT = the low bytes of the products of one element of INP with one of WGT."""
+    """OUTPUT = the low bytes of the product of the element of INP at INPUT and that of WGT at WEIGHTS."""
     return [
         Load(Place.INP, 0, INPUT // 4, 1, 1, 1),
-        Load(Place.WGT, 0, 0x2100 // 16, 1, 1, 1, push_next=True),
-        Load(Place.UOP, 0, PRODUCTS // 4, 1, 1, 1, pop_prev=True),
+        Load(Place.WGT, 0, WEIGHTS // 16, 1, 1, 1, push_next=True),
+        Load(Place.UOP, 0, UOPS // 4, 1, 1, 1, pop_prev=True),
         Gemm(True, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0),
         Gemm(False, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, push_next=True),
         Store(0, OUTPUT // 4, 1, 1, 1, pop_prev=True, push_prev=True),
@@ -198,14 +190,17 @@ def multiply() -> list[Instruction]:
     ]
 
 
-def multiplied(device: Device) -> bytes:
-    noise, zero = np.random.default_rng(7), np.zeros(1, int)
-    device.write(INPUT, noise.integers(1, 256, 4, np.uint8))
-    device.write(0x2100, noise.integers(1, 256, 16, np.uint8))
-    device.write(PRODUCTS, encode_uops(zero, zero, zero, SMALL).view(np.uint8))
+def multiplied(device: Device) -> list[bytes]:
+    """What `multiply` leaves for eight pairs of elements."""
+    noise, zero, found = np.random.default_rng(7), np.zeros(1, int), []
+    device.write(UOPS, encode_uops(zero, zero, zero, SMALL).view(np.uint8))
     device.write(PAGE, encode(multiply(), SMALL))
-    device.run(PAGE, len(multiply()))
-    return device.read(OUTPUT, 4).tobytes()
+    for _ in range(8):
+        device.write(INPUT, noise.integers(0, 256, 4, np.uint8))
+        device.write(WEIGHTS, noise.integers(0, 256, 16, np.uint8))
+        device.run(PAGE, len(multiply()))
+        found.append(device.read(OUTPUT, 4).tobytes())
+    return found
 
 
 def broken(text: str) -> str:
@@ -220,11 +215,11 @@ def broken(text: str) -> str:
 @pytest.mark.slow
 def test_the_netlist_of_a_board(tmp_path: Path) -> None:
     """It runs programs as the simulator does; with two bits of a product swapped, it does not."""
-    netlist = small_netlist(tmp_path)
-    shim = tools.HERE / "sim" / "board.cpp"
+    bitstream.synthesize(Design(replace(board("ulx3s-85f"), config=SMALL, banks=1)), tmp_path)
+    netlist = tmp_path / "board.json"
 
     def device(name: str) -> LinkedBoard:
-        made = library(tmp_path, "board.json", "board", shim)
+        made = library(tmp_path, "board.json", "board", tools.HERE / "sim" / "board.cpp")
         return LinkedBoard(SMALL, SimulatedLink(made.rename(tmp_path / name)))
 
     right = device("right.so")

@@ -121,12 +121,33 @@ def test_flip_flops(tmp_path: Path) -> None:
         assert found.get("q") == sum(bit << i for i, bit in enumerate(sum(state, [])))
 
 
+@needs_rtl
+def test_enables_and_resets_that_are_flip_flops(tmp_path: Path) -> None:
+    """The clock changes them, but acts as they were before."""
+    cells = [
+        cell("TRELLIS_FF", CLK=CLK, DI=11, Q=100),
+        cell("TRELLIS_FF", {"CEMUX": "CE"}, CLK=CLK, DI=10, CE=100, Q=101),
+        cell("TRELLIS_FF", {"REGSET": "SET"}, CLK=CLK, DI=10, LSR=100, Q=102),
+    ]
+    found = Simulated(netlist(tmp_path, {"clk": [CLK], "d": [10], "x": [11]}, {"q": range(100, 103)}, *cells))
+    noise = random.Random(8)
+    acts, enabled, reset = 0, 0, 1
+    for _ in range(100):
+        d, x = noise.randrange(2), noise.randrange(2)
+        found.set(d=d, x=x)
+        found.clock()
+        acts, enabled, reset = x, d if acts else enabled, 1 if acts else d
+        assert found.get("q") == acts | enabled << 1 | reset << 2
+
+
 def block_ram(width: int) -> dict[str, Any]:
-    """Ports: data 100 and on, addresses 200 and 220, enables of bytes 240, outputs 300, write 250."""
+    """Nets: data from 100, addresses from 200 and 220, enables of bytes from 240, 250 writes, 251 reads,
+    outputs from 300.
+    """
     shift = {2: 1, 4: 2, 9: 3, 18: 4, 36: 5}[width]
     modes = {f"DATA_WIDTH_{port}": binary(width, 32) for port in "AB"} | {"GSR": "DISABLED"}
     modes["INITVAL_00"] = "1" * 320
-    pins: dict[str, int | str] = {"CLKA": CLK, "CLKB": CLK, "CEA": "1", "CEB": "1", "WEA": 250, "WEB": "0"}
+    pins: dict[str, int | str] = {"CLKA": CLK, "CLKB": CLK, "CEA": "1", "CEB": 251, "WEA": 250, "WEB": "0"}
     for i in range(14):
         low: int | str = 240 + i if i < width // 9 and width > 9 else "0"
         pins[f"ADA{i}"] = low if i < shift else 200 + i - shift
@@ -148,6 +169,7 @@ def test_what_is_read_while_it_is_written_comes_inverted(width: int, tmp_path: P
         "here": range(220, 233),
         "enables": range(240, 244),
         "write": [250],
+        "reads": [251],
     }
     found = Simulated(netlist(tmp_path, inputs, {"value": range(300, 300 + width)}, block_ram(width)))
     ones = (1 << width) - 1
@@ -156,13 +178,14 @@ def test_what_is_read_while_it_is_written_comes_inverted(width: int, tmp_path: P
     data = 0b1001_1100_0011_1010_0110_1010_1100_0101_1001 & ones
     after = data & written | ones & ~written
 
-    def step(write: int, there: int, here: int) -> int:
-        found.set(write=write, there=there, here=here, data=data, enables=enables)
+    def step(write: int, there: int, here: int, reads: int = 1) -> int:
+        found.set(write=write, there=there, here=here, data=data, enables=enables, reads=reads)
         found.clock()
         return found.get("value")
 
-    assert step(0, 3, 3) == ones
     assert step(0, 3, 400) == 0
+    assert step(0, 3, 3) == ones
+    assert step(0, 3, 3) == ones
     assert step(1, 3, 3) == ones ^ written
     assert step(1, 4, 3) == after
     assert step(1, 3, 3) == after ^ written
@@ -170,6 +193,9 @@ def test_what_is_read_while_it_is_written_comes_inverted(width: int, tmp_path: P
     assert step(0, 3, 3) == after
     assert step(0, 3, 4) == after
     assert step(0, 3, 5) == ones
+    assert step(1, 5, 5, reads=0) == ones
+    assert step(0, 5, 6, reads=0) == ones
+    assert step(0, 5, 5) == after
 
 
 MULTIPLIER = {f"P{i}": 100 + i for i in range(36)} | {f"{p}{i}": 10 for p in "AB" for i in range(18)}

@@ -140,6 +140,41 @@ def test_enables_and_resets_that_are_flip_flops(tmp_path: Path) -> None:
         assert found.get("q") == acts | enabled << 1 | reset << 2
 
 
+@needs_rtl
+def test_products(tmp_path: Path) -> None:
+    """Of 18 by 18 bits, each factor with a sign or without."""
+    pins: dict[str, int] = {f"P{i}": 100 + i for i in range(36)} | {"SIGNEDA": 50, "SIGNEDB": 51}
+    pins |= {f"A{i}": 10 + i for i in range(18)} | {f"B{i}": 30 + i for i in range(18)}
+    inputs = {"a": range(10, 28), "b": range(30, 48), "signs": [50, 51]}
+    found = Simulated(netlist(tmp_path, inputs, {"p": range(100, 136)}, cell("MULT18X18D", **pins)))
+    noise = random.Random(9)
+    for _ in range(500):
+        a, b = (noise.choice((noise.getrandbits(18), 1 << 17, (1 << 18) - 1, 1)) for _ in range(2))
+        signs = noise.randrange(4)
+        found.set(a=a, b=b, signs=signs)
+        x, y = (v - ((v >> 17 & signs >> i & 1) << 18) for i, v in enumerate((a, b)))
+        assert found.get("p") == x * y & (1 << 36) - 1, (a, b, signs)
+
+
+@needs_rtl
+def test_a_distributed_memory(tmp_path: Path) -> None:
+    """What is written comes out at once, also where the address stays."""
+    pins = {"DI": range(10, 14), "WAD": range(20, 24), "RAD": range(30, 34), "DO": range(40, 44)}
+    init = [noise % 16 for noise in range(3, 99, 6)]
+    value = binary(sum(word << 4 * i for i, word in enumerate(init)), 64)
+    one = cell("TRELLIS_DPR16X4", {"INITVAL": value}, WCK=CLK, WRE=50, **pins)
+    inputs = {"clk": [CLK], "data": pins["DI"], "there": pins["WAD"], "here": pins["RAD"], "write": [50]}
+    found = Simulated(netlist(tmp_path, inputs, {"value": pins["DO"]}, one))
+    noise = random.Random(10)
+    for _ in range(500):
+        there, here, data, write = (noise.randrange(limit) for limit in (4, 4, 16, 2))
+        found.set(there=there, here=here, data=data, write=write)
+        assert found.get("value") == init[here]
+        found.clock()
+        init[there] = data if write else init[there]
+        assert found.get("value") == init[here]
+
+
 def block_ram(width: int) -> dict[str, Any]:
     """Nets: data from 100, addresses from 200 and 220, enables of bytes from 240, 250 writes, 251 reads,
     outputs from 300.

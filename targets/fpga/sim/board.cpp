@@ -1,16 +1,14 @@
-// Runs a Verilated board (class Vboard: clk, rx, tx) and talks to it over its two wires: what the Python side
-// calls. The bits on tx are read as they come, also while bytes are sent.
+// Runs a board (class Vboard: clk, rx, tx; by Verilator or of a netlist) and talks to it over its two wires:
+// what the Python side calls. The bits on tx are read as they come, also while bytes are sent.
 #include <cstdint>
 #include <deque>
 
 #include "Vboard.h"
-#include "verilated.h"
 
 namespace {
 
 struct Machine {
-    VerilatedContext context;
-    Vboard board{&context};
+    Vboard board;
     uint32_t divisor = 8;
     uint64_t cycles = 0;
     std::deque<uint8_t> received;

@@ -45,7 +45,7 @@ class Unit:
         self.begun: list[int] = []
         self.activity = Activity()
         self._jobs: deque[Job] = deque()
-        self._free = 0
+        self._free = self._ended = 0
 
     @property
     def left(self) -> list[int]:
@@ -54,12 +54,15 @@ class Unit:
 
     def step(self) -> bool:
         """Let pass, and run, what can; whether there was any."""
-        before = len(self.gates) + len(self.begun)
+        before = self._progress()
         while (job := self._pass()) is not None:
             self._jobs.append(job)
         while self._jobs and self._run(self._jobs[0]):
             self._jobs.popleft()
-        return len(self.gates) + len(self.begun) != before
+        return self._progress() != before
+
+    def _progress(self) -> int:
+        return len(self.gates) + len(self.begun) + self._ended
 
     def _pass(self) -> Job | None:
         """The next instruction, if it is known when it passes: fetched, with room for it and its tokens."""
@@ -96,3 +99,4 @@ class Unit:
         self.activity.memory += waited
         self.activity.busy += max(0, free - max(job.time, self._free) - waited)
         self._free = free
+        self._ended += 1

@@ -105,10 +105,10 @@ class ComputeUnit(Reader):
             self._last = begun = max(begun, self._last + 1)
         else:
             assert isinstance(insn, Load)
-            taken = self._running is not job
-            if taken:
-                self.begun.append(max(begun, self._last + 1))
-            if not self._read(job, insn.memory, max(begun, self._last + 1)):
+            begun = max(begun, self._last + 1)
+            if self._running is not job:
+                self.begun.append(begun)
+            if not self._read(job, insn.memory, begun):
                 return False
             self._last = begun = self._at - 1
         if not isinstance(insn, Load):

@@ -52,6 +52,15 @@ PROGRAMS: dict[str, tuple[list[str], int]] = {
         ],
         414,
     ),
+    "a LOAD ACC gives a token while the next waits": (
+        [
+            _LOAD.format("acc push_prev", 1, 8, 8),
+            _LOAD.format("inp pop_next push_next", 1, 4, 4),
+            "gemm pop_prev" + _GEMM.format(1, 8, 16)[4:],
+            _LOAD.format("acc", 1, 40, 40),
+        ],
+        0,
+    ),
     "instructions of nothing": ([*_NOTHING * 200, _NOTHING[0] + " push_next"], 842),
     "words for ACC come behind bursts under way": (
         [_STREAM, _SMALL, _LOAD.format("acc", 1, 40, 40), _LONGEST],

@@ -68,7 +68,7 @@ TRIED = {
     ),
     "16x16, buffers of the original": (Config(log_uop_buff_size=13), 1),
     "16x16, small buffers": (
-        Config(log_uop_buff_size=13, log_inp_buff_size=14, log_wgt_buff_size=16, log_acc_buff_size=16),
+        Config(log_uop_buff_size=13, log_inp_buff_size=14, log_wgt_buff_size=16, log_acc_buff_size=15),
         1,
     ),
 }

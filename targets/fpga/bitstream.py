@@ -74,8 +74,17 @@ def make(board: Board, seed: int = 1, progress: Progress | None = None) -> Path:
 
     Raises `MissingError` where a tool is not installed, `InputError` where the machine does not fit the part.
     """
+    versions = tools.digest(packages=PACKAGES, sources=())
     design = Design(board, divisor=round(board.target_mhz * 1e6 / board.baud))
-    key = tools.digest(design.key(*PACKAGES), str(seed), packages=(), sources=[Path(__file__)])
+    key = tools.digest(
+        versions,
+        re.sub(r"attribute \\src .*\n", "", design.rtlil()),
+        _synthesis(board),
+        board.constraints(),
+        *place_and_route_arguments(board, seed),
+        packages=(),
+        sources=(),
+    )
     return tools.kept(
         f"bitstream-{key}", lambda folder: _make(design, seed, folder, progress or NoProgress())
     )
@@ -91,12 +100,23 @@ def synthesize(design: Design, folder: Path) -> None:
     (folder / "board.il").write_text(design.rtlil())
     # Two runs: Yosys compiled to WebAssembly has 4 GiB at most, of which one run would need more.
     tools.yosys("read_rtlil board.il; write_verilog -noattr board.v", folder)
-    tools.yosys(
-        f"read_rtlil board.il; {_KEEP_COPIES}; {_COLLISIONS}; {_SLACK}; synth_ecp5 -top board -json board.json; "
-        "tee -o cells.json stat -json; write_verilog -noattr board_net.v",
-        folder,
-    )
+    tools.yosys(_synthesis(design.board), folder)
     check_fit(cells(folder), design.board)
+
+
+def _synthesis(board: Board) -> str:
+    return (
+        f"read_rtlil board.il; {_KEEP_COPIES}; {_COLLISIONS}; {_SLACK}; {_in_luts(board)}"
+        "synth_ecp5 -top board -json board.json; "
+        "tee -o cells.json stat -json; write_verilog -noattr board_net.v"
+    )
+
+
+def _in_luts(board: Board) -> str:
+    """Makes LUTs of so many of the array's products that the part's multipliers do for the others."""
+    products = board.config.batch * board.config.block**2
+    beyond = max(0, products - board.part.multipliers)
+    return f"techmap t:$mul %R{beyond}; " if beyond else ""
 
 
 def cells(folder: Path) -> dict[str, int]:

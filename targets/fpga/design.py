@@ -10,7 +10,7 @@ from optc.targets.fpga.boards import Board
 DIVISOR = 8
 """Clocks a bit in simulation."""
 COPY = "optc_copy"
-"""Attribute of registers that hold the same: synthesis, which merges what is equal, is to leave them apart."""
+"""Attribute of registers that hold the same: synthesis, which merges what is equal, is to keep them apart."""
 
 
 @dataclass(frozen=True)

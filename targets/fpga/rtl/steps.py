@@ -39,8 +39,8 @@ class Steps(wiring.Component):
 
     `uop_index`, `inp_index`, `wgt_index`: reads of the memories, whose values come two cycles later. ACC and
     OUT are inside: `acc_write` (banks of a word), `out_index` and `out_value`, two cycles later. `retired` is
-    raised with the `flags` of what `ends`. `busy`: a step may write ACC in the next cycle. `refused`: an index
-    beyond its memory, or a shift that VTA has not.
+    raised with the `flags` of what `ends`. `busy`: a step may write ACC in the next cycle. `refused`: an
+    index beyond its memory, or a shift that VTA has not.
     """
 
     def __init__(self, config: Config) -> None:
@@ -159,7 +159,7 @@ class Steps(wiring.Component):
         return operands
 
     def _for_lanes(self, m: Module, name: str, value: ValueLike) -> list[Value]:
-        """The bits of `value` a cycle later, in registers of its own for each lane: a lane is 32 bits wide."""
+        """The bits of `value` a cycle later, in registers of each lane's own: a lane is 32 bits wide."""
         bits = Value.cast(value)
         parts = [copies(m, f"{name}_{n}", bits[n], self._lanes) for n in range(len(bits))]
         return [Cat(of_lane) for of_lane in zip(*parts, strict=True)]

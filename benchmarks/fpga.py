@@ -34,11 +34,12 @@ from fpga_bare import bare_library
 import optc
 from optc.models.errors import InputError
 from optc.models.zoo import zoo_entry
-from optc.targets.fpga import bitstream
+from optc.targets.fpga import bitstream, tools
 from optc.targets.fpga.boards import BOARDS
 from optc.targets.fpga.boardsim import SimulatedLink, netlist_library, rtl_library
 from optc.targets.fpga.design import Design
 from optc.targets.fpga.link import LinkedBoard
+from optc.targets.fpga.netsim import build
 from optc.targets.fpga.rtlsim import RtlSim
 from optc.targets.vta.config import Config
 from optc.targets.vta.device import PAGE, Device
@@ -51,6 +52,7 @@ VECTORS = sorted((Path(__file__).parents[1] / "tests/targets/vta/vectors").glob(
 MEMORY = 1 << 24
 SEEDS = (1, 2, 3)
 ON_RTL, ON_NETLIST = 20, 5
+FLIPPED = "netlist, a product bit flipped"
 BARE_CYCLES = 300_000
 REPETITIONS = 5
 BOARD = BOARDS["ulx3s-85f"]
@@ -248,12 +250,29 @@ def images() -> tuple[list[Row], dict[str, bool]]:
             assert isinstance(runner, VtaRunner)
             for index in range(count):
                 rows.append({"on": kind, "image": index, **_scored(artifact, runner, reference, link, index)})
+        link = SimulatedLink(_flipped(design, Path(folder)))
+        runner = runner_on(artifact, lambda config, end: _Loaded(config, link))
+        assert isinstance(runner, VtaRunner)
+        rows.append({"on": FLIPPED, "image": 0, **_scored(artifact, runner, reference, link, 0)})
     bars = {
         f"{kind}: scores equal": _all(rows, kind, count)
         for kind, count in (("rtl", ON_RTL), ("netlist", ON_NETLIST))
     }
     rate = statistics.median(r["cycles_per_second"] for r in rows if r["on"] == "netlist")
+    bars["a flipped product bit changes the scores"] = not _all(rows, FLIPPED, 1)
     return rows, {**bars, "netlist at 30,000 cycles a second": rate >= 30_000}
+
+
+def _flipped(design: Design, folder: Path) -> Path:
+    """The design's netlist with the two lowest bits of one product exchanged, as a shared library."""
+    bitstream.synthesize(design, folder)
+    file = folder / "board.json"
+    netlist = json.loads(file.read_text())
+    cells = netlist["modules"]["board"]["cells"].values()
+    pins = next(c["connections"] for c in cells if c["type"] == "MULT18X18D")
+    pins["P0"], pins["P1"] = pins["P1"], pins["P0"]
+    file.write_text(json.dumps(netlist))
+    return build.library(folder, "board.json", "board", tools.HERE / "sim" / "board.cpp")
 
 
 def _all(rows: list[Row], kind: str, count: int) -> bool:

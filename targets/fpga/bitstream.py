@@ -14,7 +14,7 @@ from typing import Any
 from optc.models.errors import InputError
 from optc.passes.base import NoProgress, Progress
 from optc.targets.fpga import tools
-from optc.targets.fpga.boards import Board
+from optc.targets.fpga.boards import BOARDS, Board
 from optc.targets.fpga.boards.board import Part
 from optc.targets.fpga.design import COPY, Design
 
@@ -134,7 +134,7 @@ def check_fit(used: Mapping[str, int], board: Board) -> None:
         words = ", ".join(f"{count} {n.replace('_', ' ')} of {has}" for n, (count, has) in over.items())
         raise InputError(
             f"this machine does not fit {board.part.name}: it takes {words}; "
-            f"the largest that was tried and fits has {_sizes(board)}"
+            f"the largest that was tried and fits has {_sizes(BOARDS.get(board.name, board))}"
         )
 
 

@@ -44,6 +44,10 @@ class Fpga:
     device: Literal["fsim", "timed", "rtl", "board", "netlist"] = "fsim"
     seed: int = 1
 
+    def __post_init__(self) -> None:
+        """`InputError` where there is no such board."""
+        board(self.board)
+
     def passes(self) -> tuple[Pass, ...]:
         """Those of VTA."""
         return Vta().passes()

@@ -15,7 +15,7 @@ from optc.targets.fpga import bitstream, tools
 from optc.targets.fpga.boards import BOARDS, board
 from optc.targets.fpga.boards.board import BANK_BYTES
 from optc.targets.fpga.energy import energy
-from optc.targets.fpga.fpga import _check_memory
+from optc.targets.fpga.fpga import Fpga, _check_memory
 from optc.targets.fpga.link import LinkedBoard, check_errors
 from optc.targets.vta.config import Config
 
@@ -42,6 +42,11 @@ def test_what_does_not_fit_is_named_with_its_numbers() -> None:
         tried = dataclasses.replace(ULX3S, config=Config())
         bitstream.check_fit(fits | {"multipliers": 257, "block_rams": 209}, tried)
     assert "LOG_BLOCK 3" in str(error.value)
+
+
+def test_a_board_that_there_is_not_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="--board nope: there is no such board; there are: ulx3s-85f"):
+        Fpga(board="nope")
 
 
 def test_a_program_that_passes_the_board_s_memory() -> None:

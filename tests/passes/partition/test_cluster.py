@@ -87,7 +87,8 @@ def test_bad_files_are_one_clear_line(tmp_path: Path, old: str, new: str, messag
     assert old in text
     with pytest.raises(InputError) as caught:
         load_cluster(write(tmp_path, text.replace(old, new, 1)))
-    assert message in str(caught.value) and "mine.toml" in str(caught.value)
+    text = str(caught.value)
+    assert message in text and "mine.toml" in text and "\n" not in text
 
 
 def test_unknown_presets_and_files() -> None:

@@ -1,0 +1,72 @@
+"""Recomputes a plan's validity and cost from the definitions alone: short, slow, and no code of the solver's."""
+
+from __future__ import annotations
+
+from math import isclose
+
+from optc.models.errors import CheckError
+from optc.passes.partition.cluster import Cluster
+from optc.passes.partition.plan import Plan
+from optc.passes.partition.problem import Problem
+
+
+def check_plan(problem: Problem, cluster: Cluster, plan: Plan) -> None:
+    """`CheckError` where the plan is no partition, an edge goes backward, or a figure is not as recomputed."""
+    count = len(plan.compute)
+    stage = plan.stage
+    if len(stage) != len(problem.items) or set(stage) != set(range(count)):
+        raise CheckError(f"plan: {len(problem.items)} items are not spread over stages 0 to {count - 1}")
+    for value in problem.values:
+        for reader in value.readers:
+            if value.producer >= 0 and stage[value.producer] > stage[reader]:
+                name = problem.items[reader].name
+                raise CheckError(f"plan: '{value.name}' goes back to stage {stage[reader]}, to '{name}'")
+    sent = {}
+    for a in range(count):
+        for b in range(count):
+            crossing = [v for v in problem.values if v.producer >= 0 and stage[v.producer] == a != b]
+            size = sum(v.bytes for v in crossing if any(stage[r] == b for r in v.readers))
+            if size:
+                sent[a, b] = size
+    if dict(plan.sent) != sent:
+        raise CheckError("plan: the bytes sent between stages are others")
+    for at in range(count):
+        _check_stage(problem, cluster, plan, at)
+    if plan.bottleneck < plan.bound * (1 - 1e-9):
+        raise CheckError(f"plan: the bottleneck {plan.bottleneck} is below its bound {plan.bound}")
+
+
+def _check_stage(problem: Problem, cluster: Cluster, plan: Plan, at: int) -> None:
+    compute = sum(i.seconds for i, s in zip(problem.items, plan.stage, strict=True) if s == at)
+    receive = 0.0
+    for (a, b), size in plan.sent.items():
+        if b == at:
+            link = cluster.link(cluster.devices[a].name, cluster.devices[b].name)
+            receive += link.latency_s + size / link.bytes_per_second
+    memory = _memory(problem, plan.stage, at, len(plan.compute))
+    for what, got, want in (
+        ("compute", plan.compute[at], compute),
+        ("receive", plan.receive[at], receive),
+        ("memory", plan.memory[at], memory),
+    ):
+        if not isclose(got, want, rel_tol=1e-9, abs_tol=1e-15):
+            raise CheckError(f"plan: stage {at}'s {what} is {want}, not {got}")
+    device = cluster.devices[at]
+    if memory > device.memory_bytes:
+        raise CheckError(f"plan: stage {at} needs {memory} bytes, '{device.name}' has {device.memory_bytes}")
+
+
+def _memory(problem: Problem, stage: tuple[int, ...], at: int, count: int) -> int:
+    """As `plan.stage_memory` says, one moment after the other."""
+    weights = sum(w.bytes for w in problem.weights if at in {stage[r] for r in w.readers})
+    most = 0
+    for now in (place for place, s in enumerate(stage) if s == at):
+        alive = 0
+        for value in problem.values:
+            uses = [place for place in (value.producer, *value.readers) if place >= 0 and stage[place] == at]
+            stays = value.producer >= 0 and stage[value.producer] == at
+            stays &= value.kept or any(stage[r] != at for r in value.readers)
+            if uses and min(uses) <= now and (stays or now <= max(uses)):
+                alive += value.bytes
+        most = max(most, alive)
+    return weights + (count - at) * most

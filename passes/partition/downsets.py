@@ -6,7 +6,8 @@ chain of K down-sets, and where the graph is narrow enough to list them all, not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ from optc.passes.partition.problem import INPUT, Problem
 MOST = 12_000
 """Down-sets that are listed; a graph with more is searched along some orders only."""
 
-PAIRS = 40_000_000
-"""Pairs of down-sets that one search looks at; more are not begun."""
+PAIRS = 15_000_000
+"""Pairs of down-sets, each once a message, that one search looks at; then it gives up."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -45,6 +46,7 @@ class DownSets:
         self.member: NDArray[np.bool_] = member[by_time]
         self.seconds: Floats = seconds[by_time]
         self._words = np.ascontiguousarray(packed[by_time]).view(np.uint64)
+        self._between = _between(problem)
         self._uses(problem)
 
     def _uses(self, problem: Problem) -> None:
@@ -78,15 +80,20 @@ class DownSets:
         """The best plan of `count` stages whose stages all take less than `most` seconds.
 
         With `links`, messages are counted as they are along the best plan found up to each down-set, which
-        need not be the one that leads on best. Without, all that stage s receives comes in one message over
-        `best[s]`, and the result is the best of that: a bound, where `whole` and where no link is better.
+        need not be the one that leads on best. Without, all that stage s receives comes in the fewest
+        messages that are certain over `best[s]`, and the result is the best of that: a bound, where `whole`
+        and where no link is better.
         """
         windows = self._windows(count, most)
-        if sum(len(a) * len(b) for a, b in zip(windows, windows[1:], strict=False)) > PAIRS:
-            return Found(False)
+        apart = self._between > most
         level = _Level(windows[0], np.zeros(1), np.full((1, self.member.shape[1]), -1, np.int8))
+        budget = PAIRS
         for s in range(count):
-            level = self._next(level, windows[s + 1], s, most, links, best[s])
+            budget -= self._pairs(level.sets, windows[s + 1], most) * (1 if links is None else max(s, 1))
+            if budget < 0:
+                return Found(False)
+            wait_of = partial(_relaxed, apart, best[s]) if links is None else partial(_true, links, s)
+            level = self._next(level, windows[s + 1], s, most, wait_of)
             if not len(level.sets):
                 return Found(True)
         return Found(True, float(level.slowest[0]), level.stage[0].astype(int).tolist())
@@ -103,8 +110,12 @@ class DownSets:
         assert len(full) == 1 and last >= 1
         return [*found, full]
 
+    def _pairs(self, starts: Ints, ends: Ints, most: float) -> int:
+        times, left = self.seconds[ends], self.seconds[starts]
+        return int((np.searchsorted(times, left + most, "right") - np.searchsorted(times, left)).sum())
+
     def _next(
-        self, level: _Level, window: Ints, s: int, most: float, links: Links | None, best: Link
+        self, level: _Level, window: Ints, s: int, most: float, wait_of: _WaitOf
     ) -> _Level:
         """Stage s from every down-set of `level` to those of `window`."""
         slowest = np.full(len(window), most)
@@ -116,17 +127,8 @@ class DownSets:
             low = int(np.searchsorted(times, time * (1 - 1e-12)))
             high = int(np.searchsorted(times, time + most, side="right"))
             uses = np.flatnonzero(self._pending[start])
-            sizes = self._sizes[uses]
-            held = holds[uses, low:high]
-            if links is None:
-                wait = _wait(sizes @ held, best)
-            else:
-                makers = level.stage[row, self._makers[uses]]
-                wait = np.zeros(high - low)
-                for source in np.unique(makers):
-                    link = links[source][s]
-                    assert link is not None, "a stage sends to later ones"
-                    wait += _wait(np.where(makers == source, sizes, 0.0) @ held, link)
+            makers = self._makers[uses]
+            wait = wait_of(makers, level.stage[row, makers], self._sizes[uses], holds[uses, low:high])
             cost = np.maximum(times[low:high] - time + wait, level.slowest[row])
             mine = self._words[start]
             better = (cost < slowest[low:high]) & (words[low:high] & mine == mine).all(axis=1)
@@ -153,9 +155,48 @@ class _Level:
         self.sets, self.slowest, self.stage = sets, slowest, stage
 
 
-def _wait(size: Floats, link: Link) -> Floats:
-    wait: Floats = np.where(size > 0, link.latency_s + size / link.bytes_per_second, 0.0)
+_WaitOf = Callable[[Ints, NDArray[np.int8], Floats, Floats], Floats]
+"""Seconds to receive, by down-set, of uses' makers, the makers' stages, sizes, and what the down-sets hold."""
+
+
+def _true(links: Links, s: int, makers: Ints, stages: NDArray[np.int8], sizes: Floats, held: Floats) -> Floats:
+    """A message from each stage with a maker."""
+    wait = np.zeros(held.shape[1])
+    for source in np.unique(stages):
+        link = links[source][s]
+        assert link is not None, "a stage sends to later ones"
+        size = np.where(stages == source, sizes, 0.0) @ held
+        wait += np.where(size > 0, link.latency_s + size / link.bytes_per_second, 0.0)
     return wait
+
+
+def _relaxed(
+    apart: NDArray[np.bool_],
+    link: Link,
+    makers: Ints,
+    stages: NDArray[np.int8],
+    sizes: Floats,
+    held: Floats,
+) -> Floats:
+    """The fewest messages that are certain: one, or two where two makers cannot share a stage."""
+    size = sizes @ held
+    wait = np.where(size > 0, link.latency_s + size / link.bytes_per_second, 0.0)
+    pairs = apart[np.ix_(makers, makers)]
+    if pairs.any():
+        wait += np.where(((pairs @ held) * held).any(axis=0), link.latency_s, 0.0)
+    return wait
+
+
+def _between(problem: Problem) -> Floats:
+    """[a, b]: seconds of all that a stage with items a and b must hold, 0 where b does not follow from a."""
+    count = len(problem.items)
+    reached = np.eye(count, dtype=bool)
+    for place, sources in enumerate(edges(problem)[0]):
+        for source in sources:
+            reached[:, place] |= reached[:, source]
+    times = np.array([item.seconds for item in problem.items])
+    found: Floats = (reached * times) @ reached.astype(np.float64)
+    return found
 
 
 def down_sets(problem: Problem, along: Sequence[Order]) -> DownSets:

@@ -10,7 +10,9 @@ from optc.passes.partition.order import edges
 from optc.passes.partition.problem import INPUT, Problem
 
 STEPS = 20_000
-"""Moves tried."""
+"""Moves tried at most; in small problems `PER_ITEM` for each item."""
+
+PER_ITEM = 100
 
 GROUP = 24
 """Items that one move takes along at most."""
@@ -154,7 +156,7 @@ def improve(
     scale = max(seconds) or 1.0
     powers = [(s / scale) ** _SHARPNESS for s in seconds]
     best, slowest = list(stage), max(seconds)
-    for _ in range(STEPS if state.count > 1 else 0):
+    for _ in range(min(STEPS, PER_ITEM * len(stage)) if state.count > 1 else 0):
         at = max(range(state.count), key=seconds.__getitem__)
         if random.random() < 0.5:
             at = random.randrange(state.count)

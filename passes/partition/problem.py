@@ -17,6 +17,9 @@ from optc.passes.partition.cluster import Device
 INPUT = -1
 """The producer of a value that the caller gives: it lies ready on every device."""
 
+_PICKS = {"Gather", "GatherElements", "GatherND", "Slice"}
+"""Operators that read no more of their first input than they write."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -83,7 +86,8 @@ class Problem:
     def of(cls, model: Model, device: Device) -> Problem:
         """`model`'s main graph with an item a node, named by its first output, local functions inlined.
 
-        A node takes the longer of its MACs and of moving its weights, inputs and outputs once (roofline).
+        A node takes the longer of its MACs and of moving its weights, inputs and outputs once (roofline); of
+        a table that it gathers from, no more than what it gathers.
         Initializers and Constant nodes are weights of their readers. Free dimensions count as 1; MACs inside
         subgraphs are not counted.
         """
@@ -108,12 +112,14 @@ def _of_graph(graph: onnx.GraphProto, device: Device) -> Problem:
     weights = [Weight(n, tuple(readers[n]), size) for n, size in constants.items() if n in readers]
     weights += [Weight(f"in {_name(n)}", (i,), size) for i, n in enumerate(nodes) if (size := _inner_bytes(n))]
     moved = [0] * len(nodes)
-    for used in (*values, *weights):
-        for place in used.readers:
-            moved[place] += used.bytes
     for value in values:
         if value.producer != INPUT:
             moved[value.producer] += value.bytes
+    written = list(moved)
+    for used in (*values, *weights):
+        for place in used.readers:
+            picked = nodes[place].op_type in _PICKS and used.name == nodes[place].input[0]
+            moved[place] += min(used.bytes, written[place]) if picked else used.bytes
     macs = graph_macs(graph)
     items = tuple(
         Item(

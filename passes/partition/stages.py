@@ -20,6 +20,9 @@ _FREE = Link(0.0, float("inf"))
 _SEARCHED = 1000
 """Items: larger problems are not searched over down-sets."""
 
+_GROWTH = 1.25
+"""From one limit of a search to the next."""
+
 
 def stages(problem: Problem, cluster: Cluster, count: int, seed: int = 0) -> Plan:
     """`problem` in `count` stages on the first `count` devices of `cluster`, in their order.
@@ -56,8 +59,8 @@ def stages(problem: Problem, cluster: Cluster, count: int, seed: int = 0) -> Pla
     for line in lines:
         best.offer(line.cut(_neighbours(links), limits if short else None))
     bound = count_bound(problem, count)
-    if len(problem.items) <= _SEARCHED:
-        bound = max(bound, _search(problem, links, ways, best))
+    if len(problem.items) <= _SEARCHED and bound < best.seconds:
+        bound = _search(problem, links, ways, best, bound)
     if best.stage is None:
         raise InputError(_shortage(lines, cluster, count))
     if best.seconds > bound * (1 + 1e-9):
@@ -83,21 +86,27 @@ class _Best:
                 self.stage, self.seconds = stage, seconds
 
 
-def _search(problem: Problem, links: Links, ways: Sequence[Order], best: _Best) -> float:
-    """Offers what a search over down-sets finds; returns a bound, 0 where there are too many of them."""
+def _search(problem: Problem, links: Links, ways: Sequence[Order], best: _Best, bound: float) -> float:
+    """Offers what a search over down-sets finds; returns a bound, `bound` or better."""
     sets = down_sets(problem, ways)
     ideal = _best_links(links)
-    best.offer(sets.search(len(links), best.seconds, links, ideal).stage)
-    if not sets.whole:
-        return 0.0
-    # What is not below the best plan need not be known more closely.
-    relaxed = sets.search(len(links), best.seconds, None, ideal)
-    if not relaxed.done:
-        return 0.0
-    bound = min(relaxed.seconds, best.seconds)
-    best.offer(relaxed.stage)
-    # Sums in another order differ in their last digits.
-    return bound * (1 - 1e-12)
+    if sets.whole:
+        # A low limit leaves few down-sets to look at; where nothing lies below it, it is a bound.
+        limit = bound
+        while bound < best.seconds * (1 - 1e-9):
+            limit = min(limit * _GROWTH, best.seconds)
+            found = sets.search(len(links), limit, None, ideal)
+            if not found.done:
+                break
+            # Sums in another order differ in their last digits.
+            bound = max(bound, min(found.seconds, limit) * (1 - 1e-12))
+            if found.stage is not None:
+                best.offer(found.stage)
+                break
+    for limit in (best.seconds, min(best.seconds, bound * _GROWTH)):
+        if bound < best.seconds * (1 - 1e-9) and limit <= best.seconds:
+            best.offer(sets.search(len(links), limit, links, ideal).stage)
+    return bound
 
 
 def count_bound(problem: Problem, count: int) -> float:

@@ -45,6 +45,12 @@ def test_constants_belong_to_their_readers_and_nodes_are_sorted() -> None:
     assert problem.weights == (Weight("c", (0, 1), 16),)
 
 
+def test_gathering_does_not_read_the_whole_table() -> None:
+    problem = Problem.of(parse("g (int64[2] i) => (float[2,8] y) { y = Gather(t, i) }", t=(100, 8)), DEVICE)
+    assert problem.items[0].seconds == pytest.approx((64 + 64 + 16) / 1000)
+    assert problem.weights == (Weight("t", (0,), 3200),)
+
+
 def test_subgraphs_read_outer_values_and_hold_weights() -> None:
     model = parse(
         "g (bool q, float[4] x) => (float[4] y) { a = Neg(x) y = If(q) <"

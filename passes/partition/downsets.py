@@ -38,7 +38,9 @@ class DownSets:
         count = len(problem.items)
         times = np.array([item.seconds for item in problem.items])
         listed = sorted(set(masks), key=lambda mask: mask.bit_count())
-        packed = np.array([list(mask.to_bytes((count + 63) // 64 * 8, "little")) for mask in listed], np.uint8)
+        packed = np.array(
+            [list(mask.to_bytes((count + 63) // 64 * 8, "little")) for mask in listed], np.uint8
+        )
         member = np.unpackbits(packed, axis=1, bitorder="little")[:, :count].astype(bool)
         seconds = member @ times
         # Sets of equal seconds stay in the order of their sizes, so that a stage always leads onward.
@@ -114,9 +116,7 @@ class DownSets:
         times, left = self.seconds[ends], self.seconds[starts]
         return int((np.searchsorted(times, left + most, "right") - np.searchsorted(times, left)).sum())
 
-    def _next(
-        self, level: _Level, window: Ints, s: int, most: float, wait_of: _WaitOf
-    ) -> _Level:
+    def _next(self, level: _Level, window: Ints, s: int, most: float, wait_of: _WaitOf) -> _Level:
         """Stage s from every down-set of `level` to those of `window`."""
         slowest = np.full(len(window), most)
         origin = np.full(len(window), -1)
@@ -159,7 +159,9 @@ _WaitOf = Callable[[Ints, NDArray[np.int8], Floats, Floats], Floats]
 """Seconds to receive, by down-set, of uses' makers, the makers' stages, sizes, and what the down-sets hold."""
 
 
-def _true(links: Links, s: int, makers: Ints, stages: NDArray[np.int8], sizes: Floats, held: Floats) -> Floats:
+def _true(
+    links: Links, s: int, makers: Ints, stages: NDArray[np.int8], sizes: Floats, held: Floats
+) -> Floats:
     """A message from each stage with a maker."""
     wait = np.zeros(held.shape[1])
     for source in np.unique(stages):

@@ -104,7 +104,9 @@ class Line:
             return [np.minimum(fits[link], end) for link, end in zip(links, ends, strict=True)]
 
         low = max(float(self.seconds[0, -1]) / len(links), 0.0)
-        high = max(float(cost[0, -1]) for cost in costs.values()) + max(float(c.max()) for c in costs.values())
+        high = max(float(cost[0, -1]) for cost in costs.values()) + max(
+            float(c.max()) for c in costs.values()
+        )
         places = bisect(reach, low, high)
         if places is None:
             return None

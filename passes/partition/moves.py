@@ -147,7 +147,11 @@ class Moves:
 
 
 def improve(
-    problem: Problem, links: Links, stage: Sequence[int], fits: Callable[[Sequence[int], int], bool], seed: int
+    problem: Problem,
+    links: Links,
+    stage: Sequence[int],
+    fits: Callable[[Sequence[int], int], bool],
+    seed: int,
 ) -> list[int]:
     """A partition that is no slower than `stage`; `fits(stage, s)` says whether stage s's memory suffices."""
     state = Moves(problem, links, stage)

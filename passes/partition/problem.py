@@ -69,6 +69,7 @@ class Problem:
         for value in self.values:
             if any(r <= value.producer for r in value.readers) or value.producer < INPUT:
                 raise ValueError(f"value '{value.name}' is read before it is made")
+        used: Value | Weight
         for used in (*self.values, *self.weights):
             if list(used.readers) != sorted(set(used.readers)) or used.bytes < 0:
                 raise ValueError(f"'{used.name}': readers must ascend, bytes be at least 0")
@@ -110,12 +111,15 @@ def _of_graph(graph: onnx.GraphProto, device: Device) -> Problem:
         if name in made or (name in sizes and name not in constants)
     )
     weights = [Weight(n, tuple(readers[n]), size) for n, size in constants.items() if n in readers]
-    weights += [Weight(f"in {_name(n)}", (i,), size) for i, n in enumerate(nodes) if (size := _inner_bytes(n))]
+    weights += [
+        Weight(f"in {_name(n)}", (i,), size) for i, n in enumerate(nodes) if (size := _inner_bytes(n))
+    ]
     moved = [0] * len(nodes)
     for value in values:
         if value.producer != INPUT:
             moved[value.producer] += value.bytes
     written = list(moved)
+    used: Value | Weight
     for used in (*values, *weights):
         for place in used.readers:
             picked = nodes[place].op_type in _PICKS and used.name == nodes[place].input[0]
@@ -185,6 +189,8 @@ def _value_bytes(graph: onnx.GraphProto) -> dict[str, int]:
     for info in (*graph.input, *graph.value_info, *graph.output):
         kind = info.type.tensor_type
         if kind.HasField("shape") and kind.elem_type not in (0, onnx.TensorProto.STRING):
-            dims = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else 1 for d in kind.shape.dim]
+            dims = [
+                d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else 1 for d in kind.shape.dim
+            ]
             found[info.name] = storage.byte_size(onnx.TensorProto(data_type=kind.elem_type, dims=dims))
     return found

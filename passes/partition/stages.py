@@ -35,29 +35,34 @@ def stages(problem: Problem, cluster: Cluster, count: int, seed: int = 0) -> Pla
     too little memory (how much more would do, and the fewest stages found that fit).
     """
     _check(problem, cluster, count)
-    links = _links(cluster, count)
     limits = [device.memory_bytes for device in cluster.devices[:count]]
-    short = _all_bytes(problem, count) > min(limits)
+    plan = _solve(problem, cluster, count, None, seed)
+    if all(need <= limit for need, limit in zip(plan.memory, limits, strict=True)):
+        return plan
+    return _solve(problem, cluster, count, limits, seed)
+
+
+def _solve(problem: Problem, cluster: Cluster, count: int, limits: list[int] | None, seed: int) -> Plan:
+    """As `stages`; `limits` are the devices' bytes, None: memory does not count."""
+    links = _links(cluster, count)
     chain = all(after == [i + 1] for i, after in enumerate(edges(problem)[1][:-1]))
-    if chain and not short:
-        stage = _cut_chain(problem, _neighbours(links))
-        plan = make_plan(problem, cluster, stage)
-        return make_plan(problem, cluster, stage, plan.bottleneck)
     ways = orders(problem)
-    lines = [Line(problem, order) for order in ways]
-    if chain and len(problem.items) < PLACES:
-        cut = lines[0].cut(_neighbours(links), limits)
-        if cut is not None:
-            return make_plan(problem, cluster, cut, make_plan(problem, cluster, cut).bottleneck)
+    lines = [] if chain and limits is None else [Line(problem, order) for order in ways]
+    if chain and (limits is None or len(problem.items) < PLACES):
+        over = _neighbours(links)
+        cut = _cut_chain(problem, over) if limits is None else lines[0].cut(over, limits)
+        if cut is None:
+            raise InputError(_shortage(lines, cluster, count))
+        return make_plan(problem, cluster, cut, make_plan(problem, cluster, cut).bottleneck)
 
     def fits(stage: Sequence[int], at: int) -> bool:
-        return not short or stage_memory(problem, stage, at, count) <= limits[at]
+        return limits is None or stage_memory(problem, stage, at, count) <= limits[at]
 
     best = _Best(problem, cluster, count, fits)
     for stage in _even(problem, count):
         best.offer(stage)
     for line in lines:
-        best.offer(line.cut(_neighbours(links), limits if short else None))
+        best.offer(line.cut(_neighbours(links), limits))
     bound = count_bound(problem, count)
     if len(problem.items) <= _SEARCHED and bound < best.seconds:
         bound = _search(problem, links, ways, best, bound)
@@ -153,11 +158,6 @@ def _best_links(links: Links) -> list[Link]:
         over = [link for link in (links[a][s] for a in range(s)) if link is not None]
         best.append(Link(min(x.latency_s for x in over), max(x.bytes_per_second for x in over)))
     return best
-
-
-def _all_bytes(problem: Problem, count: int) -> int:
-    """More than any stage can need."""
-    return sum(w.bytes for w in problem.weights) + count * sum(v.bytes for v in problem.values)
 
 
 def _cut_chain(problem: Problem, links: Sequence[Link]) -> list[int]:

@@ -92,7 +92,9 @@ def test_bad_files_are_one_clear_line(tmp_path: Path, old: str, new: str, messag
 
 
 def test_unknown_presets_and_files() -> None:
-    with pytest.raises(InputError, match="'h300': there is no such preset; there are cpu-2-sockets, h200-2x8"):
+    with pytest.raises(
+        InputError, match="'h300': there is no such preset; there are cpu-2-sockets, h200-2x8"
+    ):
         load_cluster("h300")
     with pytest.raises(InputError, match="cannot be read"):
         load_cluster("none/such.toml")

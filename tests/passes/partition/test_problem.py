@@ -54,7 +54,8 @@ def test_gathering_does_not_read_the_whole_table() -> None:
 def test_subgraphs_read_outer_values_and_hold_weights() -> None:
     model = parse(
         "g (bool q, float[4] x) => (float[4] y) { a = Neg(x) y = If(q) <"
-        "then_branch = t () => (float[4] u) { k = Constant<value = float[4] {1., 2., 3., 4.}>() u = Add(a, k) },"
+        "then_branch = t () => (float[4] u) { k = Constant<value = float[4] {1., 2., 3., 4.}>()"
+        " u = Add(a, k) },"
         "else_branch = e () => (float[4] v) { v = Identity(x) }> }"
     )
     problem = Problem.of(model, DEVICE)

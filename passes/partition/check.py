@@ -1,4 +1,4 @@
-"""Recomputes a plan's validity and cost from the definitions alone: short, slow, and no code of the solver's."""
+"""Recomputes a plan's validity and cost from the definitions alone: short, slow, none of the solver's code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optc.passes.partition.problem import Problem
 
 
 def check_plan(problem: Problem, cluster: Cluster, plan: Plan) -> None:
-    """`CheckError` where the plan is no partition, an edge goes backward, or a figure is not as recomputed."""
+    """`CheckError` where the plan is no partition, an edge goes backward, or a figure is another."""
     count = len(plan.compute)
     stage = plan.stage
     if len(stage) != len(problem.items) or set(stage) != set(range(count)):
@@ -21,19 +21,20 @@ def check_plan(problem: Problem, cluster: Cluster, plan: Plan) -> None:
             if value.producer >= 0 and stage[value.producer] > stage[reader]:
                 name = problem.items[reader].name
                 raise CheckError(f"plan: '{value.name}' goes back to stage {stage[reader]}, to '{name}'")
-    sent = {}
-    for a in range(count):
-        for b in range(count):
-            crossing = [v for v in problem.values if v.producer >= 0 and stage[v.producer] == a != b]
-            size = sum(v.bytes for v in crossing if any(stage[r] == b for r in v.readers))
-            if size:
-                sent[a, b] = size
-    if dict(plan.sent) != sent:
+    pairs = [(a, b) for a in range(count) for b in range(count) if a != b]
+    sent = {(a, b): _sent(problem, stage, a, b) for a, b in pairs}
+    if dict(plan.sent) != {pair: size for pair, size in sent.items() if size}:
         raise CheckError("plan: the bytes sent between stages are others")
     for at in range(count):
         _check_stage(problem, cluster, plan, at)
     if plan.bottleneck < plan.bound * (1 - 1e-9):
         raise CheckError(f"plan: the bottleneck {plan.bottleneck} is below its bound {plan.bound}")
+
+
+def _sent(problem: Problem, stage: tuple[int, ...], a: int, b: int) -> int:
+    """Bytes that stage `a` sends to `b`."""
+    made = [v for v in problem.values if v.producer >= 0 and stage[v.producer] == a]
+    return sum(v.bytes for v in made if any(stage[r] == b for r in v.readers))
 
 
 def _check_stage(problem: Problem, cluster: Cluster, plan: Plan, at: int) -> None:

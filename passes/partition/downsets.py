@@ -101,7 +101,7 @@ class DownSets:
         return Found(True, float(level.slowest[0]), level.stage[0].astype(int).tolist())
 
     def _windows(self, count: int, most: float) -> list[Ints]:
-        """The down-sets that s stages can fill, and leave to the others what these can do, for s = 0 … count."""
+        """For s = 0 … count the down-sets that s stages can fill, and that leave no more than the others can."""
         total, slack = self.seconds[-1], 1e-9 * self.seconds[-1]
         last = len(self.seconds) - 1
         found = [np.array([int(np.flatnonzero(~self.member.any(axis=1))[0])])]
@@ -149,14 +149,14 @@ class Found:
 
 
 class _Level:
-    """What s stages can fill: the down-sets, the seconds of the slowest stage, and each item's stage or -1."""
+    """Down-sets that s stages fill: which, the seconds of the slowest stage, and each item's stage or -1."""
 
     def __init__(self, sets: Ints, slowest: Floats, stage: NDArray[np.int8]) -> None:
         self.sets, self.slowest, self.stage = sets, slowest, stage
 
 
 _WaitOf = Callable[[Ints, NDArray[np.int8], Floats, Floats], Floats]
-"""Seconds to receive, by down-set, of uses' makers, the makers' stages, sizes, and what the down-sets hold."""
+"""Seconds to receive, by end, of the uses' makers, their stages, the sizes, and what each end holds."""
 
 
 def _true(

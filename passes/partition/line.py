@@ -1,4 +1,4 @@
-"""Cutting one order of the items into stages so that the slowest is as fast as can be: dynamic programming."""
+"""Cutting one order of the items into stages whose slowest is as fast as can be: dynamic programming."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Line:
         self._memory: tuple[Floats, Floats] | None = None
 
     def _within(self, uses: Sequence[tuple[int, tuple[int, ...], int]]) -> Floats:
-        """Bytes that a stage needs of things from before it: (producer or INPUT, readers, bytes) each once."""
+        """Bytes that a stage needs from before it; `uses` are (producer or INPUT, readers, bytes)."""
         before: list[int] = []
         reader: list[int] = []
         size: list[int] = []

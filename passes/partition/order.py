@@ -58,38 +58,52 @@ def _sorted(
 
 
 def _few_bytes(problem: Problem, before: list[list[int]], after: list[list[int]]) -> Order:
-    """Always next: the ready item that adds the fewest live bytes, the latest that became ready among equals."""
+    """Always next: the ready item that adds the fewest live bytes; of equals, the last that became ready."""
     waiting = [len(sources) for sources in before]
-    adds = [0] * len(problem.items)
-    reads: list[list[int]] = [[] for _ in problem.items]
-    left = [len(value.readers) for value in problem.values]
-    for number, value in enumerate(problem.values):
-        if value.producer != INPUT and (value.readers or value.kept):
-            adds[value.producer] += value.bytes
-        for reader in value.readers:
-            reads[reader].append(number)
-            if len(value.readers) == 1 and not value.kept:
-                adds[reader] -= value.bytes
-    done = [False] * len(problem.items)
-    ready = sorted((adds[place], 0, place) for place, count in enumerate(waiting) if not count)
+    live = _Live(problem)
+    ready = sorted((live.adds[place], 0, place) for place, count in enumerate(waiting) if not count)
     order: Order = []
     while ready:
         cost, _, place = heappop(ready)
-        if done[place] or cost != adds[place]:
+        if live.done[place] or cost != live.adds[place]:
             continue
-        done[place] = True
         order.append(place)
-        for number in reads[place]:
-            left[number] -= 1
-            value = problem.values[number]
-            if left[number] == 1 and not value.kept:
-                # Whoever reads it last frees it.
-                last = next(r for r in value.readers if not done[r])
-                adds[last] -= value.bytes
-                if not waiting[last]:
-                    heappush(ready, (adds[last], -len(order), last))
+        changed = [last for last in live.run(place) if not waiting[last]]
         for follower in after[place]:
             waiting[follower] -= 1
             if not waiting[follower]:
-                heappush(ready, (adds[follower], -len(order), follower))
+                changed.append(follower)
+        for other in changed:
+            heappush(ready, (live.adds[other], -len(order), other))
     return order
+
+
+class _Live:
+    """What each item would add to the live bytes if it ran next: its results, less what it reads last."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._values = problem.values
+        self._left = [len(value.readers) for value in problem.values]
+        self._reads: list[list[int]] = [[] for _ in problem.items]
+        self.done = [False] * len(problem.items)
+        self.adds = [0] * len(problem.items)
+        for number, value in enumerate(problem.values):
+            if value.producer != INPUT and (value.readers or value.kept):
+                self.adds[value.producer] += value.bytes
+            for reader in value.readers:
+                self._reads[reader].append(number)
+            if len(value.readers) == 1 and not value.kept:
+                self.adds[value.readers[0]] -= value.bytes
+
+    def run(self, place: int) -> list[int]:
+        """The items that add less from now on, as they alone are left to read a value."""
+        self.done[place] = True
+        changed = []
+        for number in self._reads[place]:
+            value = self._values[number]
+            self._left[number] -= 1
+            if self._left[number] == 1 and not value.kept:
+                last = next(r for r in value.readers if not self.done[r])
+                self.adds[last] -= value.bytes
+                changed.append(last)
+        return changed

@@ -69,8 +69,8 @@ class Problem:
         for value in self.values:
             if any(r <= value.producer for r in value.readers) or value.producer < INPUT:
                 raise ValueError(f"value '{value.name}' is read before it is made")
-        used: Value | Weight
-        for used in (*self.values, *self.weights):
+        every: list[Value | Weight] = [*self.values, *self.weights]
+        for used in every:
             if list(used.readers) != sorted(set(used.readers)) or used.bytes < 0:
                 raise ValueError(f"'{used.name}': readers must ascend, bytes be at least 0")
             if used.readers and not 0 <= used.readers[0] <= used.readers[-1] < len(self.items):
@@ -119,8 +119,8 @@ def _of_graph(graph: onnx.GraphProto, device: Device) -> Problem:
         if value.producer != INPUT:
             moved[value.producer] += value.bytes
     written = list(moved)
-    used: Value | Weight
-    for used in (*values, *weights):
+    read: list[Value | Weight] = [*values, *weights]
+    for used in read:
         for place in used.readers:
             picked = nodes[place].op_type in _PICKS and used.name == nodes[place].input[0]
             moved[place] += min(used.bytes, written[place]) if picked else used.bytes

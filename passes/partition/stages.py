@@ -1,4 +1,4 @@
-"""Pipeline stages: a partition of a problem whose slowest stage is as fast as can be, and a proof of how good."""
+"""Pipeline stages: a partition whose slowest stage is as fast as can be, and a proof of how good it is."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _search(problem: Problem, links: Links, ways: Sequence[Order], best: _Best, 
 
 
 def count_bound(problem: Problem, count: int) -> float:
-    """Seconds that some stage takes whatever the cut: the mean, or m + 1 of the m × `count` + 1 longest items."""
+    """Seconds that some stage takes: the mean, or the least m + 1 of the m × `count` + 1 longest items."""
     seconds = sorted((item.seconds for item in problem.items), reverse=True)
     sums = np.concatenate([[0.0], np.cumsum(seconds)])
     bound = max(float(sums[-1]) / count, seconds[0])
@@ -137,7 +137,8 @@ def _check(problem: Problem, cluster: Cluster, count: int) -> None:
         speed = (device.macs_per_second, device.bytes_per_second)
         if speed != (first.macs_per_second, first.bytes_per_second):
             raise InputError(
-                f"stages={count}: devices '{first.name}' and '{device.name}' differ in speed; stages take equal ones"
+                f"stages={count}: devices '{first.name}' and '{device.name}' differ in speed; "
+                "stages take equal ones"
             )
 
 
@@ -198,7 +199,8 @@ def _shortage(lines: Sequence[Line], cluster: Cluster, count: int) -> str:
             high = middle
         else:
             low = middle
-    text = f"stages={count}: the model does not fit; {high} more bytes on each device of '{cluster.name}' would do"
+    text = f"stages={count}: the model does not fit; "
+        f"{high} more bytes on each device of '{cluster.name}' would do"
     most = min(len(limits), len(lines[0].order))
     for fewer in range(1, most + 1):
         if any(line.fits(limits[:fewer]) for line in lines):

@@ -1,4 +1,4 @@
-"""Recomputes a plan's validity and cost from the definitions alone: short, slow, none of the solver's code."""
+"""Recomputes a plan's validity and cost from the definitions alone, with none of the solver's code."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class DownSets:
         """
         windows = self._windows(count, most)
         apart = self._between > most
-        level = _Level(windows[0], np.zeros(1), np.full((1, self.member.shape[1]), -1, np.int8))
+        level = _Level(windows[0], np.zeros(1), np.full((1, self.member.shape[1]), -1, np.int16))
         budget = PAIRS
         for s in range(count):
             budget -= self._pairs(level.sets, windows[s + 1], most) * (1 if links is None else max(s, 1))
@@ -101,7 +101,7 @@ class DownSets:
         return Found(True, float(level.slowest[0]), level.stage[0].astype(int).tolist())
 
     def _windows(self, count: int, most: float) -> list[Ints]:
-        """For s = 0 … count the down-sets that s stages can fill, and that leave no more than the others can."""
+        """For s = 0 … count the down-sets that s stages can fill and that leave the others enough time."""
         total, slack = self.seconds[-1], 1e-9 * self.seconds[-1]
         last = len(self.seconds) - 1
         found = [np.array([int(np.flatnonzero(~self.member.any(axis=1))[0])])]
@@ -151,16 +151,16 @@ class Found:
 class _Level:
     """Down-sets that s stages fill: which, the seconds of the slowest stage, and each item's stage or -1."""
 
-    def __init__(self, sets: Ints, slowest: Floats, stage: NDArray[np.int8]) -> None:
+    def __init__(self, sets: Ints, slowest: Floats, stage: NDArray[np.int16]) -> None:
         self.sets, self.slowest, self.stage = sets, slowest, stage
 
 
-_WaitOf = Callable[[Ints, NDArray[np.int8], Floats, Floats], Floats]
+_WaitOf = Callable[[Ints, NDArray[np.int16], Floats, Floats], Floats]
 """Seconds to receive, by end, of the uses' makers, their stages, the sizes, and what each end holds."""
 
 
 def _true(
-    links: Links, s: int, makers: Ints, stages: NDArray[np.int8], sizes: Floats, held: Floats
+    links: Links, s: int, makers: Ints, stages: NDArray[np.int16], sizes: Floats, held: Floats
 ) -> Floats:
     """A message from each stage with a maker."""
     wait = np.zeros(held.shape[1])
@@ -176,7 +176,7 @@ def _relaxed(
     apart: NDArray[np.bool_],
     link: Link,
     makers: Ints,
-    stages: NDArray[np.int8],
+    stages: NDArray[np.int16],
     sizes: Floats,
     held: Floats,
 ) -> Floats:

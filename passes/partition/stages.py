@@ -199,8 +199,8 @@ def _shortage(lines: Sequence[Line], cluster: Cluster, count: int) -> str:
             high = middle
         else:
             low = middle
-    text = f"stages={count}: the model does not fit; "
-        f"{high} more bytes on each device of '{cluster.name}' would do"
+    device = f"each device of '{cluster.name}'"
+    text = f"stages={count}: the model does not fit; {high} more bytes on {device} would do"
     most = min(len(limits), len(lines[0].order))
     for fewer in range(1, most + 1):
         if any(line.fits(limits[:fewer]) for line in lines):

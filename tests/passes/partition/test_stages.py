@@ -72,6 +72,18 @@ def test_where_messages_do_not_wait_narrow_graphs_are_exact(problem: Problem, co
     assert want is not None and plan.bottleneck == pytest.approx(want.bottleneck) and plan.gap < 1e-9
 
 
+@settings(deadline=None, max_examples=150)
+@given(dags(), COUNTS, LATENCIES)
+def test_the_bound_by_down_sets_holds(problem: Problem, count: int, latency: float) -> None:
+    count = min(count, len(problem.items))
+    want = best_of_all(problem, cluster(count, latency, 2.0), count)
+    assert want is not None
+    limit = want.bottleneck + 1e-6
+    sets = downsets.down_sets(problem, orders(problem))
+    found = sets.search(count, limit, None, [Link(latency, 2.0)] * count)
+    assert sets.whole and found.done and found.seconds <= want.bottleneck * (1 + 1e-9)
+
+
 @settings(deadline=None, max_examples=100)
 @given(dags(), COUNTS)
 def test_the_bound_by_counting_holds(problem: Problem, count: int) -> None:

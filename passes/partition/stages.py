@@ -63,7 +63,7 @@ def _solve(problem: Problem, cluster: Cluster, count: int, limits: list[int] | N
         best.offer(stage)
     for line in lines:
         best.offer(line.cut(_neighbours(links), limits))
-    bound = count_bound(problem, count)
+    bound = max(count_bound(problem, count), item_bound(problem, _best_links(links)))
     if len(problem.items) <= _SEARCHED and bound < best.seconds:
         bound = _search(problem, links, ways, best, bound)
     if best.stage is None:
@@ -122,6 +122,22 @@ def count_bound(problem: Problem, count: int) -> float:
     for m in range(1, (len(seconds) - 1) // count + 1):
         last = m * count + 1
         bound = max(bound, float(sums[last] - sums[last - m - 1]))
+    return bound * (1 - 1e-12)
+
+
+def item_bound(problem: Problem, best: Sequence[Link]) -> float:
+    """Seconds of some item's stage: it makes or receives what the item reads, at most over `best`'s links."""
+    speed = max(link.bytes_per_second for link in best[1:]) if len(best) > 1 else 0.0
+    needs: list[dict[int, int]] = [{} for _ in problem.items]
+    for value in problem.values:
+        if value.producer != INPUT:
+            for reader in value.readers:
+                needs[reader][value.producer] = needs[reader].get(value.producer, 0) + value.bytes
+    bound = 0.0
+    for item, need in zip(problem.items, needs, strict=True):
+        received = {p: size / speed if speed else float("inf") for p, size in need.items()}
+        inputs = sum(min(problem.items[p].seconds, wait) for p, wait in received.items())
+        bound = max(bound, item.seconds + inputs)
     return bound * (1 - 1e-12)
 
 

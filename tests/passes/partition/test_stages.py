@@ -17,7 +17,7 @@ from optc.passes.partition.line import Line
 from optc.passes.partition.order import orders
 from optc.passes.partition.plan import make_plan
 from optc.passes.partition.problem import INPUT, Item, Problem, Value
-from optc.passes.partition.stages import count_bound, stages
+from optc.passes.partition.stages import count_bound, item_bound, stages
 
 COUNTS = st.integers(1, 4)
 LATENCIES = st.sampled_from([0.0, 1.0, 5.0])
@@ -95,6 +95,20 @@ def test_the_bound_by_counting_holds(problem: Problem, count: int) -> None:
 def test_the_bound_by_counting_sees_indivisible_items() -> None:
     # Three items of 5 s on two devices: one of them gets two.
     assert count_bound(chain([5.0, 5.0, 5.0], [0] * 3), 2) == pytest.approx(10)
+
+
+@settings(deadline=None, max_examples=100)
+@given(dags(), COUNTS)
+def test_the_bound_by_items_holds(problem: Problem, count: int) -> None:
+    count = min(count, len(problem.items))
+    want = best_of_all(problem, cluster(count, 0.0, 2.0), count)
+    assert want is not None and item_bound(problem, [Link(0.0, 2.0)] * count) <= want.bottleneck
+
+
+def test_the_bound_by_items_sees_that_inputs_are_made_or_received() -> None:
+    problem = chain([6.0, 9.0, 1.0], [8, 2, 1])
+    assert item_bound(problem, [Link(1.0, 2.0)] * 2) == pytest.approx(9 + 4)
+    assert item_bound(problem, [Link(1.0, 1.0)] * 2) == pytest.approx(9 + 6)
 
 
 @settings(deadline=None, max_examples=60)

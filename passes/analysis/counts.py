@@ -77,7 +77,16 @@ def node_macs(model: Model) -> dict[str, int]:
 
     Free dimensions count as 1; nodes of unknown shape are left out.
     """
-    graph = _inferred(model.to_proto(embed=False))
+    return graph_macs(inferred_graph(model))
+
+
+def inferred_graph(model: Model) -> onnx.GraphProto:
+    """A copy of the graph with inferred shapes, local functions inlined, large tensors without their data."""
+    return _inferred(model.to_proto(embed=False))
+
+
+def graph_macs(graph: onnx.GraphProto) -> dict[str, int]:
+    """`node_macs` of a graph that has its shapes already."""
     found, shapes = {}, _shapes(graph, {})
     for node in graph.node:
         one = _Macs()

@@ -1,0 +1,1 @@
+"""Partitioning: which device runs which part of a model."""

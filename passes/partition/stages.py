@@ -1,0 +1,224 @@
+"""Pipeline stages: a partition whose slowest stage is as fast as can be, and a proof of how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from optc.models.errors import InputError
+from optc.passes.partition.cluster import Cluster, Link
+from optc.passes.partition.downsets import down_sets
+from optc.passes.partition.line import PLACES, Ints, Line, bisect
+from optc.passes.partition.moves import Links, improve
+from optc.passes.partition.order import Order, edges, orders
+from optc.passes.partition.plan import Plan, make_plan, stage_memory
+from optc.passes.partition.problem import INPUT, Problem
+
+_FREE = Link(0.0, float("inf"))
+
+_SEARCHED = 1000
+"""Items: larger problems are not searched over down-sets."""
+
+_GROWTH = 1.25
+"""From one limit of a search to the next."""
+
+
+def stages(problem: Problem, cluster: Cluster, count: int, seed: int = 0) -> Plan:
+    """`problem` in `count` stages on the first `count` devices of `cluster`, in their order.
+
+    Exact for chains (of up to `PLACES` items where memory is short) and, where messages from several stages
+    and memory do not matter, for graphs of few down-sets; else the best of several heuristics, and the plan's
+    gap says how far from its bound. Equal arguments give equal plans.
+
+    `InputError`: more stages than items or devices, devices of different speed, a link that is missing, or
+    too little memory (how much more would do, and the fewest stages found that fit).
+    """
+    _check(problem, cluster, count)
+    limits = [device.memory_bytes for device in cluster.devices[:count]]
+    plan = _solve(problem, cluster, count, None, seed)
+    if all(need <= limit for need, limit in zip(plan.memory, limits, strict=True)):
+        return plan
+    return _solve(problem, cluster, count, limits, seed)
+
+
+def _solve(problem: Problem, cluster: Cluster, count: int, limits: list[int] | None, seed: int) -> Plan:
+    """As `stages`; `limits` are the devices' bytes, None: memory does not count."""
+    links = _links(cluster, count)
+    chain = all(after == [i + 1] for i, after in enumerate(edges(problem)[1][:-1]))
+    ways = orders(problem)
+    lines = [] if chain and limits is None else [Line(problem, order) for order in ways]
+    if chain and (limits is None or len(problem.items) < PLACES):
+        over = _neighbours(links)
+        cut = _cut_chain(problem, over) if limits is None else lines[0].cut(over, limits)
+        if cut is None:
+            raise InputError(_shortage(lines, cluster, count))
+        return make_plan(problem, cluster, cut, make_plan(problem, cluster, cut).bottleneck)
+
+    def fits(stage: Sequence[int], at: int) -> bool:
+        return limits is None or stage_memory(problem, stage, at, count) <= limits[at]
+
+    best = _Best(problem, cluster, count, fits)
+    for stage in _even(problem, count):
+        best.offer(stage)
+    for line in lines:
+        best.offer(line.cut(_neighbours(links), limits))
+    bound = max(count_bound(problem, count), item_bound(problem, _best_links(links)))
+    if len(problem.items) <= _SEARCHED and bound < best.seconds:
+        bound = _search(problem, links, ways, best, bound)
+    if best.stage is None:
+        raise InputError(_shortage(lines, cluster, count))
+    if best.seconds > bound * (1 + 1e-9):
+        best.offer(improve(problem, links, best.stage, fits, seed))
+    return make_plan(problem, cluster, best.stage, min(bound, best.seconds))
+
+
+class _Best:
+    """The best of the partitions offered that fit."""
+
+    def __init__(
+        self, problem: Problem, cluster: Cluster, count: int, fits: Callable[[Sequence[int], int], bool]
+    ) -> None:
+        self.problem, self.cluster, self.count, self.fits = problem, cluster, count, fits
+        self.stage: list[int] | None = None
+        self.seconds = float("inf")
+
+    def offer(self, stage: list[int] | None) -> None:
+        """Keep `stage` where it fits and is faster than what there is."""
+        if stage is not None and all(self.fits(stage, at) for at in range(self.count)):
+            seconds = make_plan(self.problem, self.cluster, stage).bottleneck
+            if seconds < self.seconds:
+                self.stage, self.seconds = stage, seconds
+
+
+def _search(problem: Problem, links: Links, ways: Sequence[Order], best: _Best, bound: float) -> float:
+    """Offers what a search over down-sets finds; returns a bound, `bound` or better."""
+    sets = down_sets(problem, ways)
+    ideal = _best_links(links)
+    if sets.whole:
+        # A low limit leaves few down-sets to look at; where nothing lies below it, it is a bound.
+        limit = bound
+        while bound < best.seconds * (1 - 1e-9):
+            limit = min(limit * _GROWTH, best.seconds)
+            found = sets.search(len(links), limit, None, ideal)
+            if not found.done:
+                break
+            # Sums in another order differ in their last digits.
+            bound = max(bound, min(found.seconds, limit) * (1 - 1e-12))
+            if found.stage is not None:
+                best.offer(found.stage)
+                break
+    for limit in (best.seconds, min(best.seconds, bound * _GROWTH)):
+        if bound < best.seconds * (1 - 1e-9) and limit <= best.seconds:
+            best.offer(sets.search(len(links), limit, links, ideal).stage)
+    return bound
+
+
+def count_bound(problem: Problem, count: int) -> float:
+    """Seconds that some stage takes: the mean, or the least m + 1 of the m × `count` + 1 longest items."""
+    seconds = sorted((item.seconds for item in problem.items), reverse=True)
+    sums = np.concatenate([[0.0], np.cumsum(seconds)])
+    bound = max(float(sums[-1]) / count, seconds[0])
+    for m in range(1, (len(seconds) - 1) // count + 1):
+        last = m * count + 1
+        bound = max(bound, float(sums[last] - sums[last - m - 1]))
+    return bound * (1 - 1e-12)
+
+
+def item_bound(problem: Problem, best: Sequence[Link]) -> float:
+    """Seconds of some item's stage: it makes or receives what the item reads, at most over `best`'s links."""
+    speed = max(link.bytes_per_second for link in best[1:]) if len(best) > 1 else 0.0
+    needs: list[dict[int, int]] = [{} for _ in problem.items]
+    for value in problem.values:
+        if value.producer != INPUT:
+            for reader in value.readers:
+                needs[reader][value.producer] = needs[reader].get(value.producer, 0) + value.bytes
+    bound = 0.0
+    for item, need in zip(problem.items, needs, strict=True):
+        received = {p: size / speed if speed else float("inf") for p, size in need.items()}
+        inputs = sum(min(problem.items[p].seconds, wait) for p, wait in received.items())
+        bound = max(bound, item.seconds + inputs)
+    return bound * (1 - 1e-12)
+
+
+def _check(problem: Problem, cluster: Cluster, count: int) -> None:
+    if count < 1:
+        raise InputError(f"stages={count}: there must be at least 1")
+    if count > len(problem.items):
+        raise InputError(f"stages={count}: the model has only {len(problem.items)} nodes to share out")
+    if count > len(cluster.devices):
+        raise InputError(f"stages={count}: cluster '{cluster.name}' has only {len(cluster.devices)} devices")
+    first = cluster.devices[0]
+    for device in cluster.devices[1:count]:
+        speed = (device.macs_per_second, device.bytes_per_second)
+        if speed != (first.macs_per_second, first.bytes_per_second):
+            raise InputError(
+                f"stages={count}: devices '{first.name}' and '{device.name}' differ in speed; "
+                "stages take equal ones"
+            )
+
+
+def _links(cluster: Cluster, count: int) -> Links:
+    names = [device.name for device in cluster.devices[:count]]
+    return [[None if a == b else cluster.link(a, b) for b in names] for a in names]
+
+
+def _neighbours(links: Links) -> list[Link]:
+    """What each stage receives over from the one before it."""
+    return [_FREE, *(links[s - 1][s] or _FREE for s in range(1, len(links)))]
+
+
+def _best_links(links: Links) -> list[Link]:
+    """For each stage a link that is as good as the best of all earlier stages' in both figures."""
+    best = [_FREE]
+    for s in range(1, len(links)):
+        over = [link for link in (links[a][s] for a in range(s)) if link is not None]
+        best.append(Link(min(x.latency_s for x in over), max(x.bytes_per_second for x in over)))
+    return best
+
+
+def _cut_chain(problem: Problem, links: Sequence[Link]) -> list[int]:
+    """The best cut of a chain of any length, memory aside."""
+    size = len(problem.items)
+    sums = np.concatenate([[0.0], np.cumsum([item.seconds for item in problem.items])])
+    crossing = np.zeros(size + 1)
+    for value in problem.values:
+        if value.producer != INPUT and value.readers:
+            crossing[value.producer + 1] += value.bytes
+    waits = [np.array([link.seconds(b) for b in crossing]) for link in links]
+
+    def reach(most: float) -> list[Ints]:
+        return [np.searchsorted(sums, sums + most - wait, side="right") - 1 for wait in waits]
+
+    places = bisect(reach, 0.0, 2 * float(sums[-1]) + sum(float(wait.max()) for wait in waits))
+    assert places is not None, "a chain without limits can always be cut"
+    return [s for s, (i, j) in enumerate(zip(places, places[1:], strict=False)) for _ in range(i, j)]
+
+
+def _even(problem: Problem, count: int) -> Iterator[list[int]]:
+    """The obvious cuts of the problem's own order: equal numbers of items, and equal seconds."""
+    size = len(problem.items)
+    yield [i * count // size for i in range(size)]
+    sums = np.cumsum([item.seconds for item in problem.items])
+    parts = np.searchsorted(sums[-1] * np.arange(1, count) / count, sums - sums[-1] * 1e-12)
+    if len(set(parts.tolist())) == count:
+        yield parts.tolist()
+
+
+def _shortage(lines: Sequence[Line], cluster: Cluster, count: int) -> str:
+    """What to say where nothing fits."""
+    limits = [device.memory_bytes for device in cluster.devices]
+    low, high = 0, max(int(sum(matrix.max() for matrix in line.memory)) for line in lines) * count
+    while high - low > 1:
+        middle = (low + high) // 2
+        if any(line.fits([limit + middle for limit in limits[:count]]) for line in lines):
+            high = middle
+        else:
+            low = middle
+    device = f"each device of '{cluster.name}'"
+    text = f"stages={count}: the model does not fit; {high} more bytes on {device} would do"
+    most = min(len(limits), len(lines[0].order))
+    for fewer in range(1, most + 1):
+        if any(line.fits(limits[:fewer]) for line in lines):
+            return f"{text}; the fewest stages found that fit are {fewer}"
+    return f"{text}; no number of stages up to {most} was found to fit"

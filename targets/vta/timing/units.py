@@ -79,7 +79,6 @@ class ComputeUnit(Reader):
 
     def __init__(self, program: Program, port: Port) -> None:
         timing = program.timing
-        # What it asks for passes a register more.
         super().__init__(program, port, Module.COMPUTE, timing.compute_burst_bytes, timing.rows)
         self._last = self._stepped = -program.timing.hold
         """The last cycles in which something, and in which a step went into the pipeline."""

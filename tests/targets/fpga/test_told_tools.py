@@ -1,4 +1,4 @@
-"""What the tools are told of the RTL: registers to keep, products to make of LUTs, and that outputs are Moore's."""
+"""What the tools rely on: registers to keep, products to make of LUTs, outputs that follow registers only."""
 
 from __future__ import annotations
 

@@ -1,0 +1,144 @@
+"""What the ranks of a partitioned model do: the parts that each runs, and the tensors that go between them.
+
+A rank is a device's share of the work. It runs its parts in order; before a part it waits for the tensors
+that the part reads: graph inputs from the caller, messages from ranks of other stages, results of collectives
+with the ranks of its own stage, and what its own earlier parts left. A program describes one replica; with
+data parallelism there are several alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optc.models.errors import InputError
+
+Array = NDArray[Any]
+Kind = Literal["all_reduce", "reduce_scatter", "all_gather", "all_to_all", "halo"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model that a rank runs in one go: an artifact in the folder `name` of the plan.
+
+    `inputs`, `outputs`: names of tensors; `seconds`: predicted time on the rank's device.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Message:
+    """A tensor of `bytes` that rank `source` has and rank `to`, of a later stage, reads under the same name."""
+
+    tensor: str
+    source: int
+    to: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Collective:
+    """All of `ranks` (of one stage) give `source` and get `result`.
+
+    `reduce`: the sources are terms, and results are of their sum; else rank i's source is the part
+    `have[i]` of the whole along `axis`. `need[i]` is what rank i gets of the whole along `need_axis`; without
+    `need`, every rank gets all of it. `bytes` is the size of the whole tensor.
+    """
+
+    source: str
+    result: str
+    ranks: tuple[int, ...]
+    bytes: int
+    reduce: bool = False
+    axis: int = 0
+    have: tuple[tuple[int, int], ...] = ()
+    need_axis: int = 0
+    need: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What it is called."""
+        if self.reduce:
+            return "reduce_scatter" if self.need else "all_reduce"
+        if not self.need:
+            return "all_gather"
+        return "halo" if self.axis == self.need_axis else "all_to_all"
+
+    def piece(self, source: int, to: int, array: Array) -> Array | None:
+        """What the rank at place `source` of `ranks` sends to the one at `to`, a view of its `array`."""
+        if not self.need:
+            return array
+        start, stop = self.need[to]
+        if not self.reduce and self.axis == self.need_axis:
+            low, high = self.have[source]
+            start, stop = max(start, low) - low, min(stop, high) - low
+            if start >= stop:
+                return None
+        return array[(slice(None),) * self.need_axis + (slice(start, stop),)]
+
+    def join(self, pieces: Sequence[Array | None]) -> Array:
+        """What a rank gets, from the pieces in the order of `ranks`: the same for every run."""
+        found = [piece for piece in pieces if piece is not None]
+        if not self.reduce:
+            return np.concatenate(found, axis=self.axis)
+        total = found[0].copy()
+        for piece in found[1:]:
+            total += piece
+        return total
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Rank `tensor` of stage `stage`: the parts that it runs, in order."""
+
+    stage: int
+    tensor: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The ranks of one replica by number (stage × tensor ranks + tensor), and what goes between them.
+
+    `inputs`: the model's; each goes whole to every rank with a part that reads it. `outputs`: the model's, by
+    name, with the rank that has it.
+    """
+
+    ranks: tuple[Rank, ...]
+    messages: tuple[Message, ...]
+    collectives: tuple[Collective, ...]
+    inputs: tuple[str, ...]
+    outputs: Mapping[str, int]
+
+    @property
+    def stages(self) -> int:
+        """How many stages there are."""
+        return self.ranks[-1].stage + 1
+
+    @property
+    def tensor(self) -> int:
+        """How many ranks share the work of a stage."""
+        return len(self.ranks) // self.stages
+
+    def source(self, rank: int, tensor: str) -> Part | Message | Collective | None:
+        """Where `rank` gets `tensor` from: a part of its own, a message, a collective; None: the caller."""
+        for part in self.ranks[rank].parts:
+            if tensor in part.outputs:
+                return part
+        for message in self.messages:
+            if message.to == rank and message.tensor == tensor:
+                return message
+        for collective in self.collectives:
+            if rank in collective.ranks and collective.result == tensor:
+                return collective
+        if tensor in self.inputs:
+            return None
+        raise InputError(f"plan: rank {rank} reads '{tensor}', which nobody gives it; partition the model again")

@@ -36,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Message:
-    """A tensor of `bytes` that rank `source` has and rank `to`, of a later stage, reads under the same name."""
+    """A tensor of `bytes` that rank `source` has and rank `to`, of a later stage, reads by the same name."""
 
     tensor: str
     source: int
@@ -141,4 +141,4 @@ class Program:
                 return collective
         if tensor in self.inputs:
             return None
-        raise InputError(f"plan: rank {rank} reads '{tensor}', which nobody gives it; partition the model again")
+        raise InputError(f"plan: rank {rank} reads '{tensor}', which nobody gives it; partition it again")

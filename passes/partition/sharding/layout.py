@@ -1,4 +1,4 @@
-"""How a value lies over the devices of a tensor-parallel group, and how a node reads and writes such values."""
+"""How a value lies over the devices of a tensor-parallel group, and how a node reads and writes it."""
 
 from __future__ import annotations
 

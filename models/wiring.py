@@ -71,6 +71,11 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
         yield from (output.name for output in body.output if output.name not in own)
 
 
+def node_name(node: onnx.NodeProto) -> str:
+    """What stands for a node: its first named output, as names of nodes are optional in ONNX."""
+    return next((name for name in node.output if name), node.name)
+
+
 def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     for attribute in node.attribute:
         if attribute.HasField("g"):

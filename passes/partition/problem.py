@@ -10,7 +10,7 @@ import onnx
 
 from optc.models import storage
 from optc.models.model import Model
-from optc.models.wiring import reads
+from optc.models.wiring import node_name, reads
 from optc.passes.analysis.counts import graph_macs, inferred_graph
 from optc.passes.partition.cluster import Device
 
@@ -96,7 +96,7 @@ class Problem:
 
 
 def _of_graph(graph: onnx.GraphProto, device: Device) -> Problem:
-    nodes = _sorted([n for n in graph.node if n.op_type != "Constant"])
+    nodes = sorted_nodes([n for n in graph.node if n.op_type != "Constant"])
     made = {name: place for place, node in enumerate(nodes) for name in node.output if name}
     readers: dict[str, list[int]] = {name: [] for name in made}
     for place, node in enumerate(nodes):
@@ -112,7 +112,7 @@ def _of_graph(graph: onnx.GraphProto, device: Device) -> Problem:
     )
     weights = [Weight(n, tuple(readers[n]), size) for n, size in constants.items() if n in readers]
     weights += [
-        Weight(f"in {_name(n)}", (i,), size) for i, n in enumerate(nodes) if (size := _inner_bytes(n))
+        Weight(f"in {node_name(n)}", (i,), size) for i, n in enumerate(nodes) if (size := _inner_bytes(n))
     ]
     moved = [0] * len(nodes)
     for value in values:
@@ -127,19 +127,15 @@ def _of_graph(graph: onnx.GraphProto, device: Device) -> Problem:
     macs = graph_macs(graph)
     items = tuple(
         Item(
-            _name(node),
-            max(macs.get(_name(node), 0) / device.macs_per_second, moved[i] / device.bytes_per_second),
+            node_name(node),
+            max(macs.get(node_name(node), 0) / device.macs_per_second, moved[i] / device.bytes_per_second),
         )
         for i, node in enumerate(nodes)
     )
     return Problem(items, values, tuple(weights), sum(value.name not in sizes for value in values))
 
 
-def _name(node: onnx.NodeProto) -> str:
-    return next((name for name in node.output if name), node.name)
-
-
-def _sorted(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+def sorted_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """The nodes in topological order, as near to the given one as that allows."""
     made = {name: place for place, node in enumerate(nodes) for name in node.output if name}
     needs = [{made[n] for n in reads(node) if n in made} for node in nodes]

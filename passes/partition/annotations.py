@@ -1,0 +1,100 @@
+"""Writing a partition into a model as ONNX device annotations (IR version 11).
+
+Each node names its pipeline stage, and where the devices of a stage share the work, how they hold its tensors.
+The form is that of onnx.proto: `DeviceConfigurationProto`, `NodeDeviceConfigurationProto`,
+`ShardingSpecProto`. A dimension that is shared in blocks of u elements (attention heads) is written as two
+simple shardings, of n / u blocks over the devices and of u elements over one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import gcd
+
+import onnx
+
+from optc.models.wiring import node_name
+from optc.passes.partition.assignment import Assignment
+from optc.passes.partition.sharding.layout import Range, Spec
+
+CONFIGURATION = "optc"
+"""The name of the configuration that optc writes."""
+
+IR_VERSION = 11
+"""The first with device annotations."""
+
+
+def write_annotations(model: onnx.ModelProto, assignment: Assignment, devices: Sequence[str]) -> None:
+    """Annotate `model`, whose main graph's nodes `assignment` names, for the devices of these names.
+
+    What was annotated before is dropped.
+    """
+    clear_annotations(model)
+    model.ir_version = max(model.ir_version, IR_VERSION)
+    model.configuration.add(name=CONFIGURATION, num_devices=assignment.devices, device=devices)
+    for node in model.graph.node:
+        if node_name(node) not in assignment.stage:
+            continue  # a Constant lies wherever it is read
+        stage = assignment.stage[node_name(node)]
+        entry = node.device_configurations.add(configuration_id=CONFIGURATION, pipeline_stage=stage)
+        layout = assignment.sharding.layouts.get(node_name(node))
+        if layout is not None:
+            pairs = [
+                *zip(node.input, layout.inputs, strict=False),
+                *zip(node.output, layout.outputs, strict=False),
+            ]
+            for name, spec in dict(pairs).items():
+                if name:
+                    _add_spec(entry, name, spec, assignment, stage)
+
+
+def clear_annotations(model: onnx.ModelProto) -> None:
+    """Drop every device annotation."""
+    del model.configuration[:]
+    for node in model.graph.node:
+        del node.device_configurations[:]
+
+
+def _add_spec(
+    entry: onnx.NodeDeviceConfigurationProto, name: str, spec: Spec, assignment: Assignment, stage: int
+) -> None:
+    """Say how the devices of a stage hold the tensor `name`; replicas hold it alike."""
+    added = entry.sharding_spec.add(tensor_name=name)
+    shares = stage_devices(assignment, stage)
+    if spec is None:
+        shares = [[device for share in shares for device in share]]
+    for number, share in enumerate(shares):
+        if len(share) == 1:
+            added.device.append(share[0])
+        else:
+            added.device.append(-1 - number)
+            added.index_to_device_group_map.add(key=-1 - number, value=share)
+    if spec is not None:
+        unit = unit_of(spec.ranges)
+        dim = added.sharded_dim.add(axis=spec.axis)
+        size = max(stop for _, stop in spec.ranges)
+        dim.simple_sharding.add(dim_value=size // unit, num_shards=len(spec.ranges))
+        if unit > 1:
+            dim.simple_sharding.add(dim_value=unit, num_shards=1)
+
+
+def stage_devices(assignment: Assignment, stage: int) -> list[list[int]]:
+    """The devices of a stage: for each of its shares, one of each replica."""
+    data, stages, tensor = assignment.data, assignment.stages, assignment.tensor
+    return [[(d * stages + stage) * tensor + t for d in range(data)] for t in range(tensor)]
+
+
+def even_ranges(size: int, count: int, unit: int = 1) -> tuple[Range, ...]:
+    """`size` elements in blocks of `unit` over `count` devices; the first get one block more."""
+    blocks, more = divmod(size // unit, count)
+    ends = [unit * (t * blocks + min(t, more)) for t in range(count + 1)]
+    return tuple(pairwise(ends))
+
+
+def unit_of(ranges: Sequence[Range]) -> int:
+    """The smallest blocks in which `ranges` share their axis evenly; 1 where they overlap."""
+    size = max(stop for _, stop in ranges)
+    whole = gcd(size, *(start for start, _ in ranges))
+    units = [u for u in range(1, whole + 1) if whole % u == 0]
+    return next((u for u in units if even_ranges(size, len(ranges), u) == tuple(ranges)), 1)

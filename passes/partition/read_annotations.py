@@ -1,0 +1,205 @@
+"""Reading a partition from the device annotations of a model, whoever wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from optc.models.errors import InputError
+from optc.models.wiring import node_name, reads
+from optc.passes.partition.assignment import Assignment
+from optc.passes.partition.problem import sorted_nodes
+from optc.passes.partition.sharding.layout import Sharding
+
+Axes = tuple[tuple[int, int], ...]
+"""The axis that a tensor is shared along, counted from 0, and its unit; empty: whole everywhere."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How devices hold a tensor: `axes` as above, `devices` of each share (of the one, where it is whole)."""
+
+    axes: Axes
+    devices: tuple[tuple[int, ...], ...]
+
+
+def is_annotated(model: onnx.ModelProto) -> bool:
+    """Whether some node of the main graph says where it runs."""
+    return any(node.device_configurations for node in model.graph.node)
+
+
+def read_annotations(model: onnx.ModelProto, graph: onnx.GraphProto) -> Assignment:
+    """The partition that `model` is annotated with; `graph` is its graph with inferred shapes.
+
+    A node without a stage gets the least that its inputs allow. `InputError` names the node where the
+    annotations contradict each other or the graph.
+    """
+    config = _configuration(model)
+    nodes = sorted_nodes([n for n in model.graph.node if n.op_type != "Constant"])
+    stage = _stages(nodes, config.name)
+    specs = {node_name(n): found for n in nodes if (found := _specs(n, config, graph))}
+    tensor = max((len(s.devices) for found in specs.values() for s in found.values()), default=1)
+    count = max(stage.values(), default=0) + 1
+    if config.num_devices % (count * tensor):
+        raise InputError(
+            f"annotations: {count} stages of {tensor} devices do not divide the {config.num_devices} devices "
+            f"of configuration '{config.name}'"
+        )
+    _check_devices(specs, stage, tensor)
+    layouts = Sharding(tensor, {})
+    return Assignment(config.num_devices // (count * tensor), stage, layouts)
+
+
+def _configuration(model: onnx.ModelProto) -> onnx.DeviceConfigurationProto:
+    """The one configuration that nodes refer to."""
+    used = {e.configuration_id: n for n in reversed(model.graph.node) for e in n.device_configurations}
+    known = {c.name: c for c in model.configuration}
+    for name, node in used.items():
+        if name not in known:
+            raise InputError(
+                f"annotations: {_where(node)} is of configuration '{name}', which the model does not declare"
+            )
+    if len(used) > 1:
+        raise InputError(
+            f"annotations: nodes name {len(used)} configurations ({', '.join(sorted(used))}); keep one of them"
+        )
+    config = known[next(iter(used))]
+    if config.num_devices < 1:
+        raise InputError(f"annotations: configuration '{config.name}' has {config.num_devices} devices")
+    if config.device and len(config.device) != config.num_devices:
+        raise InputError(
+            f"annotations: configuration '{config.name}' names {len(config.device)} of "
+            f"{config.num_devices} devices"
+        )
+    return config
+
+
+def _stages(nodes: Sequence[onnx.NodeProto], config: str) -> dict[str, int]:
+    """The stage of every node, in topological order."""
+    stage: dict[str, int] = {}
+    made: dict[str, onnx.NodeProto] = {}
+    for node in nodes:
+        sources = [made[name] for name in reads(node) if name in made]
+        least = max((stage[node_name(s)] for s in sources), default=0)
+        given = {e.pipeline_stage for e in node.device_configurations if e.HasField("pipeline_stage")}
+        if len(given) > 1:
+            raise InputError(f"annotations: {_where(node)} is in stages {_listed(given)} at once")
+        at = given.pop() if given else least
+        if at < 0:
+            raise InputError(f"annotations: {_where(node)} is in stage {at}; stages count from 0")
+        late = next((s for s in sources if stage[node_name(s)] > at), None)
+        if late is not None:
+            raise InputError(
+                f"annotations: {_where(node)} of stage {at} reads from {_where(late)} of the later stage "
+                f"{stage[node_name(late)]}"
+            )
+        stage[node_name(node)] = at
+        made |= {name: node for name in node.output if name}
+    used = set(stage.values())
+    gone = next((s for s in range(max(used, default=0)) if s not in used), None)
+    if gone is not None:
+        raise InputError(
+            f"annotations: configuration '{config}': no node is in stage {gone} of {max(used) + 1}"
+        )
+    return stage
+
+
+def _specs(
+    node: onnx.NodeProto, config: onnx.DeviceConfigurationProto, graph: onnx.GraphProto
+) -> dict[str, Shares]:
+    """How each annotated tensor of a node is held."""
+    found: dict[str, Shares] = {}
+    for entry in node.device_configurations:
+        for spec in entry.sharding_spec:
+            where = f"annotations: {_where(node)}: '{spec.tensor_name}'"
+            if spec.tensor_name not in (*node.input, *node.output):
+                raise InputError(f"{where} is neither an input nor an output of it")
+            if spec.tensor_name in found:
+                raise InputError(f"{where} is described twice")
+            found[spec.tensor_name] = _shares(spec, config, _dims(graph, spec.tensor_name), where)
+    return found
+
+
+def _shares(
+    spec: onnx.ShardingSpecProto,
+    config: onnx.DeviceConfigurationProto,
+    dims: Sequence[int | None] | None,
+    where: str,
+) -> Shares:
+    groups = {entry.key: tuple(entry.value) for entry in spec.index_to_device_group_map}
+    devices = tuple(groups.get(number, (number,)) for number in spec.device)
+    flat = [device for group in devices for device in group]
+    odd = next((d for d in flat if not 0 <= d < config.num_devices), None)
+    if odd is not None:
+        raise InputError(
+            f"{where} is on device {odd}, configuration '{config.name}' has {config.num_devices}"
+        )
+    if len(set(flat)) < len(flat):
+        raise InputError(f"{where} is twice on one device")
+    axes = tuple(_axis(dim, dims, where) for dim in spec.sharded_dim)
+    split = [(axis, unit) for axis, unit, shards in axes if shards > 1]
+    if len(split) > 1:
+        raise InputError(f"{where} is shared along {len(split)} axes; optc takes one")
+    shards = next((shards for _, _, shards in axes if shards > 1), 1)
+    if split and shards != len(devices):
+        raise InputError(f"{where} has {shards} shares for {len(devices)} devices")
+    return Shares(tuple(split), devices if split else (tuple(flat),))
+
+
+def _axis(dim: onnx.ShardedDimProto, dims: Sequence[int | None] | None, where: str) -> tuple[int, int, int]:
+    """Axis, unit and number of shares."""
+    if dims is None:
+        raise InputError(f"{where} is shared, but its shape is not known")
+    if not -len(dims) <= dim.axis < len(dims):
+        raise InputError(f"{where} is shared along axis {dim.axis}, it has {len(dims)}")
+    axis = dim.axis % len(dims)
+    simple = list(dim.simple_sharding)
+    if not simple or any(s.num_shards < 1 for s in simple) or any(s.num_shards > 1 for s in simple[1:]):
+        raise InputError(f"{where}, axis {axis}: optc shares the blocks of one axis, outermost first")
+    sizes = [s.dim_value for s in simple if s.HasField("dim_value")]
+    unit = 1
+    for size in sizes[1:]:
+        unit *= size
+    if len(sizes) == len(simple) and dims[axis] is not None and sizes[0] * unit != dims[axis]:
+        raise InputError(f"{where}, axis {axis}, has {dims[axis]} elements, the annotation {sizes[0] * unit}")
+    return axis, unit, simple[0].num_shards
+
+
+def _check_devices(specs: Mapping[str, Mapping[str, Shares]], stage: Mapping[str, int], tensor: int) -> None:
+    """Every stage has devices of its own, as many as all others."""
+    owner: dict[int, tuple[int, str]] = {}
+    for name, found in specs.items():
+        for shares in found.values():
+            for device in (d for group in shares.devices for d in group):
+                at, first = owner.setdefault(device, (stage[name], name))
+                if at != stage[name]:
+                    raise InputError(
+                        f"annotations: device {device} is in stage {at} (node '{first}') and in stage "
+                        f"{stage[name]} (node '{name}')"
+                    )
+            if shares.axes and len(shares.devices) != tensor:
+                raise InputError(
+                    f"annotations: node '{name}' shares its work over {len(shares.devices)} devices, others "
+                    f"over {tensor}; optc takes equal groups"
+                )
+
+
+def _dims(graph: onnx.GraphProto, name: str) -> list[int | None] | None:
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        if info.name == name and info.type.tensor_type.HasField("shape"):
+            dims = info.type.tensor_type.shape.dim
+            return [d.dim_value if d.HasField("dim_value") else None for d in dims]
+    for tensor in graph.initializer:
+        if tensor.name == name:
+            return list(tensor.dims)
+    return None
+
+
+def _listed(numbers: set[int]) -> str:
+    return " and ".join(str(n) for n in sorted(numbers))
+
+
+def _where(node: onnx.NodeProto) -> str:
+    return f"node '{node.name or node_name(node)}' ({node.op_type})"

@@ -1,7 +1,7 @@
 """Writing a partition into a model as ONNX device annotations (IR version 11).
 
-Each node names its pipeline stage, and where the devices of a stage share the work, how they hold its tensors.
-The form is that of onnx.proto: `DeviceConfigurationProto`, `NodeDeviceConfigurationProto`,
+Each node names its pipeline stage, and where the devices of a stage share the work, how they hold its
+tensors. The form is that of onnx.proto: `DeviceConfigurationProto`, `NodeDeviceConfigurationProto`,
 `ShardingSpecProto`. A dimension that is shared in blocks of u elements (attention heads) is written as two
 simple shardings, of n / u blocks over the devices and of u elements over one.
 """

@@ -63,7 +63,7 @@ def _configuration(model: onnx.ModelProto) -> onnx.DeviceConfigurationProto:
             )
     if len(used) > 1:
         raise InputError(
-            f"annotations: nodes name {len(used)} configurations ({', '.join(sorted(used))}); keep one of them"
+            f"annotations: nodes name {len(used)} configurations ({', '.join(sorted(used))}); keep one"
         )
     config = known[next(iter(used))]
     if config.num_devices < 1:

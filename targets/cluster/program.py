@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -46,16 +47,17 @@ class Message:
 
 @dataclass(frozen=True)
 class Collective:
-    """All of `ranks` (of one stage) give `source` and get `result`.
+    """The `ranks` of a stage give `source`; the ranks of `to`, of that or of a later stage, get `result`.
 
-    `reduce`: the sources are terms, and results are of their sum; else rank i's source is the part
-    `have[i]` of the whole along `axis`. `need[i]` is what rank i gets of the whole along `need_axis`; without
-    `need`, every rank gets all of it. `bytes` is the size of the whole tensor.
+    `reduce`: the sources are terms, and results are of their sum; else the source of the i-th of `ranks` is
+    the part `have[i]` of the whole along `axis`. `need[i]` is what the i-th of `to` gets of the whole along
+    `need_axis`; without `need`, each gets all of it. `bytes` is the size of the whole tensor.
     """
 
     source: str
     result: str
     ranks: tuple[int, ...]
+    to: tuple[int, ...]
     bytes: int
     reduce: bool = False
     axis: int = 0
@@ -73,7 +75,7 @@ class Collective:
         return "halo" if self.axis == self.need_axis else "all_to_all"
 
     def piece(self, source: int, to: int, array: Array) -> Array | None:
-        """What the rank at place `source` of `ranks` sends to the one at `to`, a view of its `array`."""
+        """What the giver at place `source` sends to the getter at place `to`: a view of its `array`."""
         if not self.need:
             return array
         start, stop = self.need[to]
@@ -85,7 +87,7 @@ class Collective:
         return array[(slice(None),) * self.need_axis + (slice(start, stop),)]
 
     def join(self, pieces: Sequence[Array | None]) -> Array:
-        """What a rank gets, from the pieces in the order of `ranks`: the same for every run."""
+        """What a getter gets, from the pieces in the order of `ranks`: the same in every run."""
         found = [piece for piece in pieces if piece is not None]
         if not self.reduce:
             return np.concatenate(found, axis=self.axis)
@@ -104,12 +106,16 @@ class Rank:
     parts: tuple[Part, ...]
 
 
+CALLER = -1
+"""In place of a rank: whoever runs the program."""
+
+
 @dataclass(frozen=True)
 class Program:
     """The ranks of one replica by number (stage × tensor ranks + tensor), and what goes between them.
 
     `inputs`: the model's; each goes whole to every rank with a part that reads it. `outputs`: the model's, by
-    name, with the rank that has it.
+    name, with the rank that has it (`CALLER`: it is an input).
     """
 
     ranks: tuple[Rank, ...]
@@ -130,15 +136,52 @@ class Program:
 
     def source(self, rank: int, tensor: str) -> Part | Message | Collective | None:
         """Where `rank` gets `tensor` from: a part of its own, a message, a collective; None: the caller."""
-        for part in self.ranks[rank].parts:
-            if tensor in part.outputs:
-                return part
-        for message in self.messages:
-            if message.to == rank and message.tensor == tensor:
-                return message
+        found = self._sources.get((rank, tensor))
+        if found is None and tensor not in self.inputs:
+            raise InputError(f"plan: rank {rank} reads '{tensor}', which nobody gives it; partition it again")
+        return found
+
+    @cached_property
+    def _sources(self) -> dict[tuple[int, str], Part | Message | Collective]:
+        found: dict[tuple[int, str], Part | Message | Collective] = {}
         for collective in self.collectives:
-            if rank in collective.ranks and collective.result == tensor:
-                return collective
-        if tensor in self.inputs:
-            return None
-        raise InputError(f"plan: rank {rank} reads '{tensor}', which nobody gives it; partition it again")
+            found.update(((rank, collective.result), collective) for rank in collective.to)
+        found.update(((message.to, message.tensor), message) for message in self.messages)
+        for number, rank in enumerate(self.ranks):
+            found.update(((number, name), part) for part in rank.parts for name in part.outputs)
+        return found
+
+    def givers(self, rank: int, tensor: str) -> list[tuple[int, str]]:
+        """The ranks whose parts make what `rank` puts `tensor` together from, and under which names."""
+        source = self.source(rank, tensor)
+        if isinstance(source, Collective):
+            return [(giver, source.source) for giver in source.ranks]
+        if isinstance(source, Message):
+            return [(source.source, tensor)]
+        return [] if source is None else [(rank, tensor)]
+
+    @cached_property
+    def order(self) -> list[tuple[int, Part]]:
+        """The parts with their ranks, each behind all that it waits for (`InputError`: they are circular)."""
+        done: set[tuple[int, str]] = set()
+        places = [0] * len(self.ranks)
+        order: list[tuple[int, Part]] = []
+        total = sum(len(rank.parts) for rank in self.ranks)
+        while len(order) < total:
+            before = len(order)
+            for number, rank in enumerate(self.ranks):
+                while places[number] < len(rank.parts):
+                    part = rank.parts[places[number]]
+                    if not all(done.issuperset(self.givers(number, name)) for name in part.inputs):
+                        break
+                    done.update((number, name) for name in part.outputs)
+                    order.append((number, part))
+                    places[number] += 1
+            if len(order) == before:
+                waiting = next(
+                    r.parts[p].name for r, p in zip(self.ranks, places, strict=True) if p < len(r.parts)
+                )
+                raise InputError(
+                    f"plan: part '{waiting}' waits for what only comes after it; partition it again"
+                )
+        return order

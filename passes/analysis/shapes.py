@@ -21,10 +21,11 @@ def shape_of(tensor: gs.Tensor) -> Shape | None:
     shape = tensor.shape
     if shape is None or getattr(tensor, "type", None) not in (None, "tensor_type"):
         return None
-    return tuple(_dim(d) for d in shape)
+    return tuple(dim_of(d) for d in shape)
 
 
-def _dim(dim: Any) -> Dim:
+def dim_of(dim: Any) -> Dim:
+    """A dimension as GraphSurgeon or ONNX writes it: a number, a symbol, or (negative, anonymous) unknown."""
     if isinstance(dim, str):
         return None if dim in _ANONYMOUS else dim
     if dim is None or int(dim) < 0:

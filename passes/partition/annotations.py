@@ -16,6 +16,7 @@ import onnx
 
 from optc.models.wiring import node_name
 from optc.passes.partition.assignment import Assignment
+from optc.passes.partition.sharding.factor import even
 from optc.passes.partition.sharding.layout import Range, Spec
 
 CONFIGURATION = "optc"
@@ -86,10 +87,8 @@ def stage_devices(assignment: Assignment, stage: int) -> list[list[int]]:
 
 
 def even_ranges(size: int, count: int, unit: int = 1) -> tuple[Range, ...]:
-    """`size` elements in blocks of `unit` over `count` devices; the first get one block more."""
-    blocks, more = divmod(size // unit, count)
-    ends = [unit * (t * blocks + min(t, more)) for t in range(count + 1)]
-    return tuple(pairwise(ends))
+    """`size` elements in blocks of `unit` over `count` devices, as equal as can be."""
+    return tuple(pairwise(unit * cut for cut in even(size // unit, count)))
 
 
 def unit_of(ranges: Sequence[Range]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
@@ -23,10 +23,14 @@ _PICKS = {"Gather", "GatherElements", "GatherND", "Slice"}
 
 @dataclass(frozen=True)
 class Item:
-    """Something that one device does in one go: `seconds` on the device that the problem is for."""
+    """Something that one device does in one go: `seconds` on the first device that the problem is for.
+
+    `macs`: the multiply-accumulates in it, which only tell equal shares of work.
+    """
 
     name: str
     seconds: float
+    macs: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,15 @@ class Weight:
 class Problem:
     """Items in topological order, by whose places values and weights name them.
 
-    `unknown` counts values whose size is not known and stands as 0 bytes.
+    `unknown` counts values whose size is not known and stands as 0 bytes. `times`, where devices differ in
+    speed: the seconds of every item on each device, in the devices' order; none: as `Item.seconds` says.
     """
 
     items: tuple[Item, ...]
     values: tuple[Value, ...] = ()
     weights: tuple[Weight, ...] = ()
     unknown: int = 0
+    times: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for value in self.values:
@@ -75,27 +81,35 @@ class Problem:
                 raise ValueError(f"'{used.name}': readers must ascend, bytes be at least 0")
             if used.readers and not 0 <= used.readers[0] <= used.readers[-1] < len(self.items):
                 raise ValueError(f"'{used.name}' is read by an item that there is not")
-        if any(item.seconds < 0 for item in self.items):
+        if any(item.seconds < 0 for item in self.items) or any(t < 0 for row in self.times for t in row):
             raise ValueError("an item takes less than no time")
+        if any(len(row) != len(self.items) for row in self.times):
+            raise ValueError("a device has not one time for each item")
 
     @property
     def seconds(self) -> float:
-        """All items one after the other."""
+        """All items one after the other, on the first device."""
         return sum(item.seconds for item in self.items)
 
+    def on(self, device: int) -> tuple[float, ...]:
+        """Seconds of every item on the device of this number in the cluster."""
+        return self.times[device] if self.times else tuple(item.seconds for item in self.items)
+
     @classmethod
-    def of(cls, model: Model, device: Device) -> Problem:
+    def of(cls, model: Model, *devices: Device) -> Problem:
         """`model`'s main graph with an item a node, named by its first output, local functions inlined.
+
+        One device stands for all; several (a cluster's, in order) give `times` where they differ in speed.
 
         A node takes the longer of its MACs and of moving its weights, inputs and outputs once (roofline); of
         a table that it gathers from, no more than what it gathers.
         Initializers and Constant nodes are weights of their readers. Free dimensions count as 1; MACs inside
         subgraphs are not counted.
         """
-        return _of_graph(inferred_graph(model), device)
+        return _of_graph(inferred_graph(model), devices)
 
 
-def _of_graph(graph: onnx.GraphProto, device: Device) -> Problem:
+def _of_graph(graph: onnx.GraphProto, devices: Sequence[Device]) -> Problem:
     nodes = sorted_nodes([n for n in graph.node if n.op_type != "Constant"])
     made = {name: place for place, node in enumerate(nodes) for name in node.output if name}
     readers: dict[str, list[int]] = {name: [] for name in made}
@@ -125,14 +139,12 @@ def _of_graph(graph: onnx.GraphProto, device: Device) -> Problem:
             picked = nodes[place].op_type in _PICKS and used.name == nodes[place].input[0]
             moved[place] += min(used.bytes, written[place]) if picked else used.bytes
     macs = graph_macs(graph)
-    items = tuple(
-        Item(
-            node_name(node),
-            max(macs.get(node_name(node), 0) / device.macs_per_second, moved[i] / device.bytes_per_second),
-        )
-        for i, node in enumerate(nodes)
-    )
-    return Problem(items, values, tuple(weights), sum(value.name not in sizes for value in values))
+    work = [(macs.get(node_name(node), 0), moved[i]) for i, node in enumerate(nodes)]
+    speeds = [(device.macs_per_second, device.bytes_per_second) for device in devices]
+    times = [tuple(max(m / a, b / c) for m, b in work) for a, c in speeds]
+    items = tuple(Item(node_name(n), t, m) for n, t, (m, _) in zip(nodes, times[0], work, strict=True))
+    unknown = sum(value.name not in sizes for value in values)
+    return Problem(items, values, tuple(weights), unknown, tuple(times) if len(set(speeds)) > 1 else ())
 
 
 def sorted_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:

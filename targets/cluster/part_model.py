@@ -12,10 +12,12 @@ from onnx import numpy_helper
 from optc.models import storage
 from optc.models.errors import InputError
 from optc.models.model import Model
-from optc.models.wiring import reads
+from optc.models.wiring import node_name, reads
 from optc.passes.analysis.counts import inferred_graph
 from optc.passes.partition.assignment import Assignment
 from optc.passes.partition.sharding.layout import Layout, Spec, Split
+from optc.passes.partition.sharding.local import local_node
+from optc.passes.partition.sharding.op import Facts
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class PartModels:
         inferred = inferred_graph(model)
         self.types = {i.name: i.type for i in (*inferred.input, *inferred.value_info, *inferred.output)}
         self.tensor = assignment.tensor
+        self.facts = Facts.of_graph(inferred, model.opset)
+        self.by_name = {next((t.name for t in n.outputs if t.name), n.name): n for n in model.view.nodes}
 
     def size(self, name: str, spec: Spec) -> list[int]:
         """Bytes of what each rank of a stage holds of a value; free dimensions count as 1."""
@@ -139,15 +143,13 @@ class _Builder:
         if step.node is None:
             self._give(step)
             return
-        node = onnx.NodeProto()
-        node.CopyFrom(step.node)
-        del node.device_configurations[:]
+        node = self._local(step.node, step.layout)
         counts: dict[str, int] = {}
-        for place, name in enumerate(node.input):
+        for place, name in enumerate(step.node.input):
             if name in step.held:
                 node.input[place] = step.held[name][counts.get(name, 0)].name
                 counts[name] = counts.get(name, 0) + 1
-        for name in dict.fromkeys(reads(step.node)):
+        for name in dict.fromkeys(reads(node)):
             if name in self.models.constants:
                 self._constant(name)
         for place, name in enumerate(node.output):
@@ -156,6 +158,26 @@ class _Builder:
                 spec = step.layout.outputs[place] if step.layout else None
                 self.made[node.output[place]] = None if step.layout and step.layout.reduce else spec
         self.graph.node.append(node)
+
+    def _local(self, whole: onnx.NodeProto, layout: Layout | None) -> onnx.NodeProto:
+        """The node as this rank runs it, its own constants taken over."""
+        node = onnx.NodeProto()
+        node.CopyFrom(whole)
+        del node.device_configurations[:]
+        if layout is None:
+            return node
+        source = self.models.by_name[node_name(whole)]
+        local = local_node(source, self.models.facts, layout, self.t)
+        for place, array in local.constants.items():
+            node.input[place] = f"{node_name(whole)}@input{place}"
+            self.graph.initializer.append(numpy_helper.from_array(array, node.input[place]))
+        if local.attrs != source.attrs:
+            changed = {n: v for n, v in local.attrs.items() if source.attrs.get(n) != v}
+            kept = [a for a in whole.attribute if a.name not in changed]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+            node.attribute.extend(onnx.helper.make_attribute(n, v) for n, v in changed.items())
+        return node
 
     def _read(self, held: Held) -> None:
         if held.base not in self.made and held.base not in self.inputs:

@@ -34,6 +34,7 @@ PASSES = {
     "convert-floats": "optc.passes.convert_floats.convert_floats:ConvertFloats",
     "move-preactivation": "optc.passes.preactivation.move:MovePreactivation",
     "integer-ends": "optc.passes.quantize.integer_ends:IntegerEnds",
+    "partition": "optc.passes.partition.partition:Partition",
     "prune": "optc.passes.prune.prune:Prune",
     "prune-channels": "optc.passes.prune.prune_channels:PruneChannels",
     "quantize": "optc.passes.quantize.quantize:Quantize",

@@ -91,12 +91,12 @@ def check_artifact(artifact: Artifact, rows: list[Row], feeds: Feeds, seconds: f
         owed = contracts(artifact, FLOAT, _APART)
         text = " / ".join(dict.fromkeys(_owed_text(c) for c in owed.values()))
         row = replace(row, name=f"{name} / reference", contract=text)
-        _judge(row, wanted, ours, owed, rows, "its integer reference")
+        judge(row, wanted, ours, owed, rows, "its integer reference")
         row = replace(row, name=f"{name} / ONNX Runtime", seconds=0.0)
         if model_rounding(model) != "even":
             contract = _REPORTED
     owed = dict.fromkeys((o.name for o in model.view.outputs), contract)
-    return _judge(
+    return judge(
         replace(row, contract=contract_text(contract)), theirs, ours, owed, rows, "ONNX Runtime on its model"
     )
 
@@ -114,7 +114,7 @@ def _owed_text(contract: Contract) -> str:
     return "equal" if isinstance(contract, Exact) and not contract.tolerance else contract_text(contract)
 
 
-def _judge(
+def judge(
     row: Row,
     wanted: list[Arrays],
     ours: list[Arrays],
@@ -122,7 +122,9 @@ def _judge(
     rows: list[Row],
     what: str,
 ) -> Row:
-    """Add the row of one comparison; `VerifyError` where an output breaks what it owes."""
+    """Add the row of one comparison of outputs, run by run, to `rows`; `VerifyError` where an output
+    breaks what it owes.
+    """
     names = dict.fromkeys([*owed, *(n for run in ours for n in run)])
     differences = [
         difference

@@ -29,6 +29,8 @@ SCHEMA = 1
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+PLAN = "plan.json"
+"""In place of the manifest in the folder of a partitioned model, which holds an artifact for each part."""
 
 _PACKAGES = ("optc", "onnx", "onnxruntime", "onnx-graphsurgeon", "apache-tvm", "apache-tvm-ffi", "numpy")
 _REQUIRED: dict[str, type] = {
@@ -200,8 +202,8 @@ def package_versions() -> dict[str, str]:
 def staged(out: str | Path) -> Iterator[Path]:
     """An empty folder beside `out` that becomes `out` if all goes well, and vanishes if not.
 
-    An artifact that stands at `out` is replaced; anything else there is an `InputError`, raised before the
-    work starts. `InputError` also where the disk is full or the place cannot be written.
+    An artifact (or a plan) that stands at `out` is replaced; anything else there is an `InputError`, raised
+    before the work starts. `InputError` also where the disk is full or the place cannot be written.
     """
     out = Path(os.path.abspath(out))
     check_replaceable(out)
@@ -237,8 +239,12 @@ def check_replaceable(out: Path) -> None:
 
 
 def _is_artifact(folder: Path) -> bool:
+    return any(_has_schema(folder / name) for name in (MANIFEST, PLAN))
+
+
+def _has_schema(file: Path) -> bool:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(manifest, dict) and "schema" in manifest

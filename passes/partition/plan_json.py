@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from optc.models.errors import InputError
@@ -26,7 +27,6 @@ def plan_json(problem: Problem, cluster: Cluster, plan: Plan) -> dict[str, Any]:
     - `bottleneck`: seconds of the slowest stage; `bound`: no plan is faster; `gap`: bottleneck / bound - 1
     """
     devices = cluster.devices[: len(plan.compute)]
-    names = {device.name for device in devices}
     return {
         "items": [{"name": i.name, "seconds": i.seconds, "macs": i.macs} for i in problem.items],
         "times": [list(row) for row in problem.times[: len(devices)]],
@@ -42,27 +42,7 @@ def plan_json(problem: Problem, cluster: Cluster, plan: Plan) -> dict[str, Any]:
         ],
         "weights": [{"name": w.name, "readers": list(w.readers), "bytes": w.bytes} for w in problem.weights],
         "unknown": problem.unknown,
-        "cluster": {
-            "name": cluster.name,
-            "devices": [
-                {
-                    "name": d.name,
-                    "macs_per_second": d.macs_per_second,
-                    "bytes_per_second": d.bytes_per_second,
-                    "memory_bytes": d.memory_bytes,
-                }
-                for d in devices
-            ],
-            "links": [
-                {
-                    "between": list(ends),
-                    "latency_s": link.latency_s,
-                    "bytes_per_second": link.bytes_per_second,
-                }
-                for ends, link in cluster.links.items()
-                if names.issuperset(ends)
-            ],
-        },
+        "cluster": cluster_json(Cluster(cluster.name, devices, cluster.links)),
         "stage": list(plan.stage),
         "compute": list(plan.compute),
         "receive": list(plan.receive),
@@ -74,6 +54,20 @@ def plan_json(problem: Problem, cluster: Cluster, plan: Plan) -> dict[str, Any]:
     }
 
 
+def cluster_json(cluster: Cluster) -> dict[str, Any]:
+    """`name`, `devices` and the `links` between them, as in `plan_json`."""
+    names = {device.name for device in cluster.devices}
+    return {
+        "name": cluster.name,
+        "devices": [asdict(device) for device in cluster.devices],
+        "links": [
+            {"between": list(ends), **asdict(link)}
+            for ends, link in cluster.links.items()
+            if names.issuperset(ends)
+        ],
+    }
+
+
 def read_plan(data: Mapping[str, Any]) -> tuple[Problem, Cluster, Plan]:
     """What `plan_json` wrote; the cluster has only the plan's devices.
 
@@ -81,7 +75,7 @@ def read_plan(data: Mapping[str, Any]) -> tuple[Problem, Cluster, Plan]:
     `check_plan` to say.
     """
     try:
-        return _problem(data), _cluster(data["cluster"]), _plan(data)
+        return _problem(data), read_cluster(data["cluster"]), _plan(data)
     except KeyError as error:
         raise InputError(f"plan: {error} is missing") from error
     except (TypeError, ValueError) as error:
@@ -101,7 +95,8 @@ def _problem(data: Mapping[str, Any]) -> Problem:
     )
 
 
-def _cluster(data: Mapping[str, Any]) -> Cluster:
+def read_cluster(data: Mapping[str, Any]) -> Cluster:
+    """What `cluster_json` wrote."""
     figures = ("name", "macs_per_second", "bytes_per_second", "memory_bytes")
     links = {}
     for link in data["links"]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import onnx
 
 from optc.models.errors import InputError
 from optc.models.wiring import node_name, reads
+from optc.passes.partition.annotations import even_ranges
 from optc.passes.partition.assignment import Assignment
 from optc.passes.partition.problem import sorted_nodes
-from optc.passes.partition.sharding.layout import Sharding
+from optc.passes.partition.sharding.factor import Factor
+from optc.passes.partition.sharding.layout import Layout, Sharding, Spec
+from optc.passes.partition.sharding.op import Facts
+from optc.passes.partition.sharding.rules import layouts
 
 Axes = tuple[tuple[int, int], ...]
 """The axis that a tensor is shared along, counted from 0, and its unit; empty: whole everywhere."""
@@ -48,8 +53,56 @@ def read_annotations(model: onnx.ModelProto, graph: onnx.GraphProto) -> Assignme
             f"of configuration '{config.name}'"
         )
     _check_devices(specs, stage, tensor)
-    layouts = Sharding(tensor, {})
-    return Assignment(config.num_devices // (count * tensor), stage, layouts)
+    facts = Facts.of_graph(graph, _opset(model))
+    read = {
+        node_name(node): layout
+        for node in nodes
+        if (layout := read_layout(node, facts, specs.get(node_name(node), {}), tensor)) is not None
+    }
+    return Assignment(config.num_devices // (count * tensor), stage, Sharding(tensor, read))
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
+def read_layout(
+    node: onnx.NodeProto, facts: Facts, shares: Mapping[str, Shares], count: int
+) -> Layout | None:
+    """The layout over `count` devices that a node's annotations ask for; None where all is whole.
+
+    Tensors that are not annotated lie as the node needs them. `InputError` where it cannot run so.
+    """
+    axes = {name: found.axes[0] for name, found in shares.items() if found.axes}
+    if not axes:
+        return None
+    names = (*node.input, *node.output)
+
+    def pieces(factor: Factor) -> int:
+        places = [*factor.inputs.items(), *((len(node.input) + p, a) for p, a in factor.outputs.items())]
+        units = [
+            (facts.shapes[names[place]][axis], axes[names[place]][1])
+            for place, axis in places
+            if names[place] in axes and axes[names[place]][0] == axis
+        ]
+        return min((size // unit for size, unit in units if isinstance(size, int)), default=factor.units)
+
+    for layout in layouts(facts.op(node), count, pieces):
+        specs = dict(zip(names, (*layout.inputs, *layout.outputs), strict=True))
+        if all(_fits(specs[name], found) for name, found in shares.items()):
+            return layout
+    text = ", ".join(f"'{name}' along axis {axis}" for name, (axis, _) in axes.items())
+    raise InputError(f"annotations: {_where(node)} cannot run on {count} devices that share {text}")
+
+
+def _fits(spec: Spec, shares: Shares) -> bool:
+    """Whether a tensor lies as it is annotated; ranges that overlap stand for the even ones."""
+    if spec is None or not shares.axes:
+        return spec is None and not shares.axes
+    axis, unit = shares.axes[0]
+    size = max(stop for _, stop in spec.ranges)
+    overlap = any(a[1] != b[0] for a, b in pairwise(spec.ranges))
+    return spec.axis == axis and (overlap or spec.ranges == even_ranges(size, len(spec.ranges), unit))
 
 
 def _configuration(model: onnx.ModelProto) -> onnx.DeviceConfigurationProto:

@@ -86,6 +86,19 @@ class Collective:
                 return None
         return array[(slice(None),) * self.need_axis + (slice(start, stop),)]
 
+    def piece_bytes(self, source: int, to: int) -> int:
+        """The size of `piece`."""
+        share = 1.0
+        whole = max((stop for _, stop in self.have), default=1)
+        start, stop = self.have[source] if self.have else (0, 1)
+        if self.need:
+            low, high = self.need[to]
+            if not self.reduce and self.axis == self.need_axis:
+                start, stop = max(start, low), max(min(stop, high), max(start, low))
+            else:
+                share = (high - low) / max(stop for _, stop in self.need)
+        return round(self.bytes * share * (stop - start) / whole)
+
     def join(self, pieces: Sequence[Array | None]) -> Array:
         """What a getter gets, from the pieces in the order of `ranks`: the same in every run."""
         found = [piece for piece in pieces if piece is not None]

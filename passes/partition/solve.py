@@ -1,0 +1,124 @@
+"""From a model and a cluster to a partition, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optc.models.errors import InputError
+from optc.models.model import Model
+from optc.passes.partition.assignment import Assignment
+from optc.passes.partition.cluster import Cluster
+from optc.passes.partition.mesh import check_mesh, group_link, slowest_device, stage_cluster
+from optc.passes.partition.plan import Plan, make_plan
+from optc.passes.partition.problem import Problem
+from optc.passes.partition.sharding.layout import Sharding
+from optc.passes.partition.sharding.search import shard, sharded_problem
+from optc.passes.partition.stages import stages as cut
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A partition and what it costs.
+
+    `problem` holds what each device of a group does; `cluster` a device for each stage, and `plan` what the
+    stages of one replica cost on it.
+    """
+
+    assignment: Assignment
+    problem: Problem
+    cluster: Cluster
+    plan: Plan
+
+    @property
+    def throughput(self) -> float:
+        """Micro-batches a second of all replicas together, once the pipeline is full."""
+        return self.assignment.data / self.plan.bottleneck
+
+    @property
+    def latency(self) -> float:
+        """Seconds of one micro-batch from the first stage to the end of the last, no other under way."""
+        return sum(self.plan.compute) + sum(self.plan.receive)
+
+
+def solve(
+    model: Model, cluster: Cluster, data: int = 1, stages: int = 1, tensor: int = 1, seed: int = 0
+) -> Solution:
+    """The fastest partition found into `data` replicas of `stages` stages of `tensor` devices.
+
+    Where no layout over `tensor` devices is faster than one device, the work of a stage is not shared, and
+    the solution has groups of one. `InputError`: too few devices, a link that is missing, more stages than
+    nodes, too little memory.
+    """
+    check_mesh(cluster, data, stages, tensor)
+    device = slowest_device(cluster, data * stages * tensor)
+    link = group_link(cluster, data, stages, tensor)
+    sharding = shard(model, device, link, tensor) if tensor > 1 else Sharding(1, {})
+    if not sharding.layouts:
+        sharding = Sharding(1, {})
+    problem, groups = _costs(model, cluster, data, stages, sharding)
+    plan = cut(problem, groups, stages, seed)
+    stage = {item.name: at for item, at in zip(problem.items, plan.stage, strict=True)}
+    return Solution(Assignment(data, stage, sharding), problem, groups, plan)
+
+
+def evaluate(model: Model, cluster: Cluster, assignment: Assignment) -> Solution:
+    """What a given partition costs on `cluster`; its plan has no bound (`InputError`: too few devices)."""
+    data, stages, tensor = assignment.data, assignment.stages, assignment.tensor
+    check_mesh(cluster, data, stages, tensor)
+    problem, groups = _costs(model, cluster, data, stages, assignment.sharding)
+    stage = [assignment.stage[item.name] for item in problem.items]
+    return Solution(assignment, problem, groups, make_plan(problem, groups, stage))
+
+
+def search(
+    model: Model, cluster: Cluster, devices: int, objective: str = "throughput", seed: int = 0
+) -> Solution:
+    """The best of all ways to use `devices` devices as replicas × stages × groups.
+
+    Best by `objective` ("throughput" or "latency"), then by the other. `InputError` where none is feasible,
+    with the reason of the one with most stages.
+    """
+    best: Solution | None = None
+    reason: InputError | None = None
+    for data, stages, tensor in factorizations(devices):
+        try:
+            found = solve(model, cluster, data, stages, tensor, seed)
+        except InputError as error:
+            reason = reason or error
+            continue
+        if found.assignment.tensor == tensor and (best is None or _better(found, best, objective)):
+            best = found
+    if best is None:
+        raise reason or InputError(f"partition: devices={devices}: there must be at least 1")
+    return best
+
+
+def factorizations(devices: int) -> list[tuple[int, int, int]]:
+    """All (data, stages, tensor) with that product; those of most stages first."""
+    whole = range(1, devices + 1)
+    found = [
+        (data, stages, devices // (data * stages))
+        for stages in whole
+        for data in whole
+        if devices % (data * stages) == 0
+    ]
+    return sorted(found, key=lambda degrees: -degrees[1])
+
+
+def _better(a: Solution, b: Solution, objective: str) -> bool:
+    keys = [(-s.throughput, s.latency) for s in (a, b)]
+    first, second = (key if objective == "throughput" else key[::-1] for key in keys)
+    return first < second
+
+
+def _costs(
+    model: Model, cluster: Cluster, data: int, stages: int, sharding: Sharding
+) -> tuple[Problem, Cluster]:
+    """What each device of a group does, and a device for each stage."""
+    tensor = sharding.devices
+    device = slowest_device(cluster, data * stages * tensor)
+    groups = stage_cluster(cluster, data, stages, tensor)
+    if tensor == 1:
+        return Problem.of(model, device), groups
+    link = group_link(cluster, data, stages, tensor)
+    return sharded_problem(model, sharding, device, link), groups

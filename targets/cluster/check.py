@@ -1,0 +1,45 @@
+"""Whether the parts of a plan together compute what the whole model does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from optc.models.errors import InputError, MissingError
+from optc.models.session import Session
+from optc.passes.analysis.counts import count
+from optc.passes.verify.feeds import Feeds
+from optc.passes.verify.watcher import Row, contract_text
+from optc.targets.agreement import agreement, judge
+from optc.targets.cluster.local import LocalEngine
+from optc.targets.cluster.plan_folder import PlanFolder
+
+
+def local_engine(plan: PlanFolder) -> LocalEngine:
+    """The plan's artifacts, to run in this process; `MissingError` where this machine cannot."""
+    return LocalEngine(plan.program, {part.name: plan.artifact(part).runner() for part in plan.parts()})
+
+
+def check_plan_folder(plan: PlanFolder, rows: list[Row], feeds: Feeds) -> Row:
+    """Compare the plan with its whole model in ONNX Runtime, and add a row to `rows`.
+
+    Where it cannot run on this machine the row says so. `VerifyError` where they do not agree.
+    """
+    model = plan.model
+    contract = agreement(model)
+    row = Row(f"plan ({plan.data['target']})", contract_text(contract), False, count(model), 0.0)
+    session = Session(model)
+    if not feeds.fits(model):
+        feeds.fit(model, session)
+    try:
+        engine = local_engine(plan)
+        ours = list(engine.run(feeds.arrays))
+    except MissingError as error:
+        rows.append(replace(row, note=f"not run here: {error}"))
+        return rows[-1]
+    except InputError as error:
+        if feeds.given:
+            raise
+        rows.append(replace(row, note=f"not compared: {error}"))
+        return rows[-1]
+    owed = dict.fromkeys((o.name for o in model.view.outputs), contract)
+    return judge(row, feeds.run(session), ours, owed, rows, "ONNX Runtime on the whole model")

@@ -17,7 +17,7 @@ from optc.passes.partition.cluster import Device
 INPUT = -1
 """The producer of a value that the caller gives: it lies ready on every device."""
 
-_PICKS = {"Gather", "GatherElements", "GatherND", "Slice"}
+PICKS = {"Gather", "GatherElements", "GatherND", "Slice"}
 """Operators that read no more of their first input than they write."""
 
 
@@ -106,18 +106,19 @@ class Problem:
         Initializers and Constant nodes are weights of their readers. Free dimensions count as 1; MACs inside
         subgraphs are not counted.
         """
-        return _of_graph(inferred_graph(model), devices)
+        return of_graph(inferred_graph(model), devices)
 
 
-def _of_graph(graph: onnx.GraphProto, devices: Sequence[Device]) -> Problem:
-    nodes = sorted_nodes([n for n in graph.node if n.op_type != "Constant"])
+def of_graph(graph: onnx.GraphProto, devices: Sequence[Device]) -> Problem:
+    """As `Problem.of`, of a graph that has its shapes already and no local functions."""
+    nodes = in_order([n for n in graph.node if n.op_type != "Constant"])
     made = {name: place for place, node in enumerate(nodes) for name in node.output if name}
     readers: dict[str, list[int]] = {name: [] for name in made}
     for place, node in enumerate(nodes):
         for name in dict.fromkeys(reads(node)):
             readers.setdefault(name, []).append(place)
-    constants = _constant_bytes(graph)
-    sizes = _value_bytes(graph)
+    constants = constant_bytes(graph)
+    sizes = value_bytes(graph)
     kept = {output.name for output in graph.output}
     values = tuple(
         Value(name, made.get(name, INPUT), tuple(places), sizes.get(name, 0), name in kept)
@@ -126,7 +127,7 @@ def _of_graph(graph: onnx.GraphProto, devices: Sequence[Device]) -> Problem:
     )
     weights = [Weight(n, tuple(readers[n]), size) for n, size in constants.items() if n in readers]
     weights += [
-        Weight(f"in {node_name(n)}", (i,), size) for i, n in enumerate(nodes) if (size := _inner_bytes(n))
+        Weight(f"in {node_name(n)}", (i,), size) for i, n in enumerate(nodes) if (size := inner_bytes(n))
     ]
     moved = [0] * len(nodes)
     for value in values:
@@ -136,7 +137,7 @@ def _of_graph(graph: onnx.GraphProto, devices: Sequence[Device]) -> Problem:
     read: list[Value | Weight] = [*values, *weights]
     for used in read:
         for place in used.readers:
-            picked = nodes[place].op_type in _PICKS and used.name == nodes[place].input[0]
+            picked = nodes[place].op_type in PICKS and used.name == nodes[place].input[0]
             moved[place] += min(used.bytes, written[place]) if picked else used.bytes
     macs = graph_macs(graph)
     work = [(macs.get(node_name(node), 0), moved[i]) for i, node in enumerate(nodes)]
@@ -147,7 +148,7 @@ def _of_graph(graph: onnx.GraphProto, devices: Sequence[Device]) -> Problem:
     return Problem(items, values, tuple(weights), unknown, tuple(times) if len(set(speeds)) > 1 else ())
 
 
-def sorted_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+def in_order(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """The nodes in topological order, as near to the given one as that allows."""
     made = {name: place for place, node in enumerate(nodes) for name in node.output if name}
     needs = [{made[n] for n in reads(node) if n in made} for node in nodes]
@@ -169,7 +170,7 @@ def sorted_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     return order
 
 
-def _constant_bytes(graph: onnx.GraphProto) -> dict[str, int]:
+def constant_bytes(graph: onnx.GraphProto) -> dict[str, int]:
     """Bytes of every initializer and Constant node of the main graph."""
     found = {tensor.name: storage.byte_size(tensor) for tensor in graph.initializer}
     for sparse in graph.sparse_initializer:
@@ -180,7 +181,7 @@ def _constant_bytes(graph: onnx.GraphProto) -> dict[str, int]:
     return found
 
 
-def _inner_bytes(node: onnx.NodeProto) -> int:
+def inner_bytes(node: onnx.NodeProto) -> int:
     """Bytes of the tensors in a node's subgraphs."""
     held = any(a.HasField("g") or a.graphs for a in node.attribute)
     return _tensor_bytes([node]) if held else 0
@@ -191,7 +192,7 @@ def _tensor_bytes(nodes: Iterable[onnx.NodeProto]) -> int:
     return sum(storage.byte_size(tensor) for tensor in storage.tensors_of(proto))
 
 
-def _value_bytes(graph: onnx.GraphProto) -> dict[str, int]:
+def value_bytes(graph: onnx.GraphProto) -> dict[str, int]:
     """Bytes of the values of known shape; a free dimension counts as 1."""
     found = {}
     for info in (*graph.input, *graph.value_info, *graph.output):

@@ -12,7 +12,7 @@ from optc.models.errors import InputError
 from optc.models.wiring import node_name, reads
 from optc.passes.partition.annotations import even_ranges
 from optc.passes.partition.assignment import Assignment
-from optc.passes.partition.problem import sorted_nodes
+from optc.passes.partition.problem import in_order
 from optc.passes.partition.sharding.factor import Factor
 from optc.passes.partition.sharding.layout import Layout, Sharding, Spec
 from optc.passes.partition.sharding.op import Facts
@@ -42,7 +42,7 @@ def read_annotations(model: onnx.ModelProto, graph: onnx.GraphProto) -> Assignme
     annotations contradict each other or the graph.
     """
     config = _configuration(model)
-    nodes = sorted_nodes([n for n in model.graph.node if n.op_type != "Constant"])
+    nodes = in_order([n for n in model.graph.node if n.op_type != "Constant"])
     stage = _stages(nodes, config.name)
     specs = {node_name(n): found for n in nodes if (found := _specs(n, config, graph))}
     tensor = max((len(s.devices) for found in specs.values() for s in found.values()), default=1)

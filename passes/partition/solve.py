@@ -12,7 +12,8 @@ from optc.passes.partition.mesh import check_mesh, group_link, slowest_device, s
 from optc.passes.partition.plan import Plan, make_plan
 from optc.passes.partition.problem import Problem
 from optc.passes.partition.sharding.layout import Sharding
-from optc.passes.partition.sharding.search import shard, sharded_problem
+from optc.passes.partition.sharding.problem import sharded_problem
+from optc.passes.partition.sharding.search import shard
 from optc.passes.partition.stages import stages as cut
 
 
@@ -116,9 +117,9 @@ def _costs(
 ) -> tuple[Problem, Cluster]:
     """What each device of a group does, and a device for each stage."""
     tensor = sharding.devices
-    device = slowest_device(cluster, data * stages * tensor)
     groups = stage_cluster(cluster, data, stages, tensor)
     if tensor == 1:
-        return Problem.of(model, device), groups
+        return Problem.of(model, *groups.devices), groups
+    device = slowest_device(cluster, data * stages * tensor)
     link = group_link(cluster, data, stages, tensor)
     return sharded_problem(model, sharding, device, link), groups

@@ -185,11 +185,13 @@ class _Builder:
         if held.name != held.base and held.name not in self._here:
             self._here.add(held.name)
             assert isinstance(held.spec, Split)
-            self._slice(held.base, held.name, held.spec)
+            first = held.base_spec.ranges[self.t][0] if held.base_spec else 0
+            self._slice(held.base, held.name, held.spec, first)
 
-    def _slice(self, base: str, name: str, spec: Split) -> None:
+    def _slice(self, base: str, name: str, spec: Split, first: int) -> None:
+        """Cut `name` out of `base`, which begins with element `first` of the whole."""
         start, stop = spec.ranges[self.t]
-        ends = {"start": start, "stop": stop, "axis": spec.axis}
+        ends = {"start": start - first, "stop": stop - first, "axis": spec.axis}
         for end, number in ends.items():
             self.graph.initializer.append(numpy_helper.from_array(np.array([number]), f"{name}.{end}"))
         inputs = [base, *(f"{name}.{end}" for end in ends)]

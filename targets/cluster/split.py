@@ -16,7 +16,8 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.wiring import node_name, reads
 from optc.passes.partition.assignment import Assignment
-from optc.passes.partition.problem import sorted_nodes
+from optc.passes.partition.problem import in_order
+from optc.passes.partition.sharding.collectives import holds
 from optc.passes.partition.sharding.layout import Layout, Spec
 from optc.targets.cluster.part_model import Held, PartModels, Step
 from optc.targets.cluster.program import CALLER, Collective, Message, Part, Program, Rank
@@ -63,7 +64,7 @@ class _Splitter:
         graph = self.models.proto.graph
         self.inputs = [i.name for i in graph.input if i.name not in self.models.constants]
         self.results = [o.name for o in graph.output]
-        nodes = sorted_nodes([n for n in graph.node if n.op_type != "Constant"])
+        nodes = in_order([n for n in graph.node if n.op_type != "Constant"])
         self.nodes = _needed(nodes, self.results)
         self._check_names()
         self.home = {name: home for node in self.nodes for name, home in self._homes(node)}
@@ -141,7 +142,7 @@ class _Splitter:
             return Held(name, None, spec, name)
         home = self.home[name]
         whole = None in self.wanted[stage, name]
-        if home.spec is None or spec == home.spec:
+        if holds(home.spec, spec):
             base, base_spec = home.piece, home.spec
         elif whole:
             base, base_spec = f"{name}{MARK}whole", None

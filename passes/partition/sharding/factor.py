@@ -59,6 +59,8 @@ def factor(
 
     `units`: how many pieces there are at most (the greatest common divisor of all sizes).
     """
+    if reduce and op.outs[0] is None:
+        return  # what a sum of unknown size costs is not known
     shapes = [(op.ins[place], axis) for place, axis in inputs.items()]
     shapes += [(op.outs[place], axis) for place, axis in outputs.items()]
     for shape, axis in shapes:

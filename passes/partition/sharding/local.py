@@ -19,6 +19,8 @@ _TARGET = {"Reshape": 1, "Expand": 1, "Resize": 3}
 
 _BIAS = {"Gemm": 2, "Conv": 2, "ConvTranspose": 2}
 
+_WINDOWS = {"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"}
+
 
 @dataclass(frozen=True)
 class Local:
@@ -105,31 +107,26 @@ def _group(op: Op, layout: Layout, device: int) -> dict[str, int]:
 
 def _window_attrs(op: Op, layout: Layout, device: int) -> dict[str, Any]:
     """The pads that a device sees, where a spatial axis is cut: its own at the ends, none in between."""
-    split = layout.outputs[0] if layout.outputs else None
-    if split is None or split.axis < 2 or op.kind not in _WINDOWS or layout.reduce:
+    split, shape = layout.outputs[0], op.outs[0]
+    if op.kind not in _WINDOWS or layout.reduce or split is None or split.axis < 2:
         return {}
+    assert shape is not None
     found = windows(op)
     axes = len(found)
-    begins, ends, added = ([0] * axes for _ in range(3))
-    out = op.outs[0]
-    assert out is not None
+    pads = op.ints("pads") or [0] * 2 * axes
+    added = op.ints("output_padding") or [0] * axes
     for i, window in enumerate(found):
-        size = out[2 + i]
-        if window is None:  # a free axis has its pads as numbers
-            pads = op.ints("pads") or [0] * 2 * axes
-            begins[i], ends[i] = pads[i], pads[axes + i]
-        elif i + 2 == split.axis:
-            begins[i], ends[i] = window.pads(split.ranges[device])
-        else:
-            assert isinstance(size, int)
-            begins[i], ends[i] = window.pads((0, size))
-        added[i] = max(0, -ends[i])
-    attrs: dict[str, Any] = {"pads": begins + [max(0, end) for end in ends], "auto_pad": "NOTSET"}
+        size = shape[2 + i]
+        if i + 2 == split.axis:
+            assert window is not None, "the rule has seen to this"
+            pads[i], pads[axes + i] = window.pads(split.ranges[device])
+            added[i] = max(0, -pads[axes + i])
+            pads[axes + i] += added[i]
+        elif window is not None and not window.transposed and isinstance(size, int):
+            pads[i], pads[axes + i] = window.pads((0, size))
+    attrs: dict[str, Any] = {"pads": pads, "auto_pad": "NOTSET"}
     if "ceil_mode" in op.attrs:
         attrs["ceil_mode"] = 0
     if op.kind == "ConvTranspose":
         attrs["output_padding"] = added
     return attrs
-
-
-_WINDOWS = {"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"}

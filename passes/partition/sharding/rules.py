@@ -67,8 +67,9 @@ def whole(op: Op) -> Layout:
 def layouts(op: Op, count: int, units: Callable[[Factor], int] | None = None) -> list[Layout]:
     """All layouts of a node over `count` devices, the whole one first.
 
-    `units`: into how many pieces a factor is to be cut, a divisor of its own number; its own by default. What
-    is summed lies whole on every device afterwards, or along any axis of the output that can be cut.
+    `units`: how many pieces a factor has that must not be cut, a divisor of its own number, which is the
+    default. What is summed lies whole on every device afterwards, or along any axis of the output that can
+    be cut.
     """
     cut: list[tuple[Factor, Layout]] = []
     for factor in factors(op):

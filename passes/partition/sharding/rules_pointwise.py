@@ -40,8 +40,9 @@ def _along(op: Op, axes: range, places: tuple[int, ...] | None = None) -> Iterat
 
 def expand(op: Op) -> Iterator[Factor]:
     """Broadcasting to a constant shape."""
-    if op.outs[0] is not None and None not in op.outs[0] and op.rank(0) is not None:
-        yield from _along(op, range(len(op.outs[0])), (0,))
+    out = op.outs[0]
+    if out is not None and all(isinstance(d, int) for d in out) and op.rank(0) is not None:
+        yield from _along(op, range(len(out)), (0,))
 
 
 def dropout(op: Op) -> Iterator[Factor]:

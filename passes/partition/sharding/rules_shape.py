@@ -17,9 +17,9 @@ def view(op: Op) -> Iterator[Factor]:
     """
     if op.ins[0] is None or op.outs[0] is None or (op.kind == "Squeeze" and op.ints("axes", 1) is None):
         return
-    if op.kind == "Reshape" and (
-        op.attrs.get("allowzero", 0) or reshape_target(op.ins[0], op.outs[0]) is None
-    ):
+    if op.kind == "Reshape" and (op.attrs.get("allowzero", 0) or 1 not in op.given):
+        return
+    if op.kind == "Reshape" and reshape_target(op.ins[0], op.outs[0]) is None:
         return
     for a, b in view_axes(op.ins[0], op.outs[0]):
         yield from factor(op, {0: a}, {0: b})
@@ -77,9 +77,7 @@ class _Count:
         return dim is not None
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _Count) and self.number == other.number and self.symbols == other.symbols
-        )
+        return isinstance(other, _Count) and self.number == other.number and self.symbols == other.symbols
 
 
 def transpose(op: Op) -> Iterator[Factor]:
@@ -130,12 +128,12 @@ def tile(op: Op) -> Iterator[Factor]:
 
 def resize(op: Op) -> Iterator[Factor]:
     """Resize and Upsample: batch and channels, where their sizes stay."""
-    scales = op.values.get(len(op.ins) - 1) if op.kind == "Upsample" else op.values.get(2)
-    known = scales is not None or 3 in op.values
-    if not known or op.attrs.get("axes") or op.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize":
+    scales = op.values.get(1 if op.kind == "Upsample" else 2)
+    cropped = op.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    if (scales is None and 3 not in op.values) or op.attrs.get("axes") or cropped:
         return
     for axis in (0, 1):
-        kept = op.outs[0] is not None and axis < len(op.outs[0]) and op.outs[0][axis] == op.dim(0, axis)
+        kept = op.outs[0] is not None and op.outs[0][axis : axis + 1] == (op.dim(0, axis),)
         if kept and (scales is None or not scales.size or scales[axis] == 1):
             yield from factor(op, {0: axis}, {0: axis})
 

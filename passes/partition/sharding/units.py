@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from math import gcd
 
 from optc.passes.partition.sharding.factor import Factor
-from optc.passes.partition.sharding.op import Op
 
 Axis = tuple[str, int]
 """A value and one of its axes."""
@@ -52,8 +51,6 @@ class Units:
 def _axes(factor: Factor, inputs: Sequence[str], outputs: Sequence[str]) -> list[Axis]:
     found = [(outputs[place], axis) for place, axis in factor.outputs.items()]
     found += [
-        (inputs[place], axis)
-        for place, axis in factor.inputs.items()
-        if factor.window is None or place != 0
+        (inputs[place], axis) for place, axis in factor.inputs.items() if factor.window is None or place != 0
     ]
     return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from optc.passes.analysis.shapes import Dim
 from optc.passes.partition.sharding.layout import Range
 from optc.passes.partition.sharding.op import Op
 
@@ -23,7 +25,7 @@ class Window:
     transposed: bool = False
 
     def reads(self, out: Range) -> Range:
-        """The range of the input that elements `out` of the output need; empty where they see padding only."""
+        """The range of the input that elements `out` of the output need; empty where that is padding."""
         start, stop = out
         if self.transposed:
             first = -((self.extent - 1 - start - self.pad) // self.stride)  # rounded up
@@ -54,7 +56,7 @@ def windows(op: Op) -> list[Window | None]:
     if rank is None or rank < 3:
         return []
     axes = rank - 2
-    kernel = op.ints("kernel_shape") or [op.dim(1, 2 + i) for i in range(axes)]
+    kernel: Sequence[Dim] = op.ints("kernel_shape") or [op.dim(1, 2 + i) for i in range(axes)]
     strides = op.ints("strides") or [1] * axes
     dilations = op.ints("dilations") or [1] * axes
     found: list[Window | None] = []

@@ -8,16 +8,19 @@ simple shardings, of n / u blocks over the devices and of u elements over one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import gcd
 
 import onnx
 
+from optc.models.model import Model
 from optc.models.wiring import node_name
+from optc.passes.analysis.shapes import Dim, Shape
 from optc.passes.partition.assignment import Assignment
 from optc.passes.partition.sharding.factor import even
 from optc.passes.partition.sharding.layout import Range, Spec
+from optc.passes.partition.sharding.op import Facts
 
 CONFIGURATION = "optc"
 """The name of the configuration that optc writes."""
@@ -26,11 +29,21 @@ IR_VERSION = 11
 """The first with device annotations."""
 
 
-def write_annotations(model: onnx.ModelProto, assignment: Assignment, devices: Sequence[str]) -> None:
-    """Annotate `model`, whose main graph's nodes `assignment` names, for the devices of these names.
+def annotated(model: Model, assignment: Assignment, devices: Sequence[str]) -> onnx.ModelProto:
+    """A copy of `model` with `assignment` written into its main graph's nodes.
 
-    What was annotated before is dropped.
+    `devices`: their names, as many as the assignment has, or none. What was annotated before is dropped;
+    tensors in external files stay there.
     """
+    proto = model.to_proto(embed=False)
+    shapes = Facts.of(model).shapes if assignment.sharding.layouts else {}
+    _write(proto, assignment, devices, shapes)
+    return proto
+
+
+def _write(
+    model: onnx.ModelProto, assignment: Assignment, devices: Sequence[str], shapes: Mapping[str, Shape]
+) -> None:
     clear_annotations(model)
     model.ir_version = max(model.ir_version, IR_VERSION)
     model.configuration.add(name=CONFIGURATION, num_devices=assignment.devices, device=devices)
@@ -47,7 +60,8 @@ def write_annotations(model: onnx.ModelProto, assignment: Assignment, devices: S
             ]
             for name, spec in dict(pairs).items():
                 if name:
-                    _add_spec(entry, name, spec, assignment, stage)
+                    size = shapes[name][spec.axis] if spec is not None else None
+                    _add_spec(entry.sharding_spec.add(tensor_name=name), spec, size, assignment, stage)
 
 
 def clear_annotations(model: onnx.ModelProto) -> None:
@@ -58,10 +72,9 @@ def clear_annotations(model: onnx.ModelProto) -> None:
 
 
 def _add_spec(
-    entry: onnx.NodeDeviceConfigurationProto, name: str, spec: Spec, assignment: Assignment, stage: int
+    added: onnx.ShardingSpecProto, spec: Spec, size: Dim, assignment: Assignment, stage: int
 ) -> None:
-    """Say how the devices of a stage hold the tensor `name`; replicas hold it alike."""
-    added = entry.sharding_spec.add(tensor_name=name)
+    """Say how the devices of a stage hold a tensor of `size` along the axis; replicas hold it alike."""
     shares = stage_devices(assignment, stage)
     if spec is None:
         shares = [[device for share in shares for device in share]]
@@ -72,9 +85,9 @@ def _add_spec(
             added.device.append(-1 - number)
             added.index_to_device_group_map.add(key=-1 - number, value=share)
     if spec is not None:
-        unit = unit_of(spec.ranges)
+        assert isinstance(size, int), "only axes of known size are shared"
+        unit = unit_of(spec.ranges, size)
         dim = added.sharded_dim.add(axis=spec.axis)
-        size = max(stop for _, stop in spec.ranges)
         dim.simple_sharding.add(dim_value=size // unit, num_shards=len(spec.ranges))
         if unit > 1:
             dim.simple_sharding.add(dim_value=unit, num_shards=1)
@@ -91,9 +104,8 @@ def even_ranges(size: int, count: int, unit: int = 1) -> tuple[Range, ...]:
     return tuple(pairwise(unit * cut for cut in even(size // unit, count)))
 
 
-def unit_of(ranges: Sequence[Range]) -> int:
-    """The smallest blocks in which `ranges` share their axis evenly; 1 where they overlap."""
-    size = max(stop for _, stop in ranges)
+def unit_of(ranges: Sequence[Range], size: int) -> int:
+    """The smallest blocks in which `ranges` share an axis evenly; 1 where they do not (those of a window)."""
     whole = gcd(size, *(start for start, _ in ranges))
     units = [u for u in range(1, whole + 1) if whole % u == 0]
     return next((u for u in units if even_ranges(size, len(ranges), u) == tuple(ranges)), 1)

@@ -11,7 +11,7 @@ from onnx import inliner
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.base import Context, Contract, Exact
-from optc.passes.partition.annotations import write_annotations
+from optc.passes.partition.annotations import annotated
 from optc.passes.partition.cluster import Cluster, load_cluster
 from optc.passes.partition.solve import Solution, search, solve
 
@@ -65,13 +65,11 @@ class Partition:
             bound=solution.plan.bound,
             gap=solution.plan.gap,
         )
-        annotated = onnx.ModelProto()
-        annotated.CopyFrom(proto)
         names = [device.name for device in cluster.devices[: assignment.devices]]
-        write_annotations(annotated, assignment, names)
-        if annotated == before:
+        after = annotated(model, assignment, names)
+        if after == before:
             return False
-        model.replace(annotated)
+        model.replace(after)
         return True
 
     def solution(self, model: Model, cluster: Cluster, seed: int = 0) -> Solution:

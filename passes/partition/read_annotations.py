@@ -96,13 +96,13 @@ def read_layout(
 
 
 def _fits(spec: Spec, shares: Shares) -> bool:
-    """Whether a tensor lies as it is annotated; ranges that overlap stand for the even ones."""
+    """Whether a tensor lies as it is annotated, what a window needs beside it aside."""
     if spec is None or not shares.axes:
         return spec is None and not shares.axes
     axis, unit = shares.axes[0]
-    size = max(stop for _, stop in spec.ranges)
-    overlap = any(a[1] != b[0] for a, b in pairwise(spec.ranges))
-    return spec.axis == axis and (overlap or spec.ranges == even_ranges(size, len(spec.ranges), unit))
+    cuts = [spec.ranges[0][0], *(stop for _, stop in spec.ranges)]
+    window = cuts[0] != 0 or any(a[1] != b[0] for a, b in pairwise(spec.ranges))
+    return spec.axis == axis and (window or spec.ranges == even_ranges(cuts[-1], len(spec.ranges), unit))
 
 
 def _configuration(model: onnx.ModelProto) -> onnx.DeviceConfigurationProto:

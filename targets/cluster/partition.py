@@ -7,14 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.source import open_source
 from optc.passes.analysis.counts import inferred_graph
 from optc.passes.base import Pass
-from optc.passes.partition.annotations import write_annotations
+from optc.passes.partition.annotations import annotated
 from optc.passes.partition.cluster import Cluster, load_cluster
 from optc.passes.partition.partition import Partition, inlined
 from optc.passes.partition.plan import stage_memory
@@ -102,11 +100,8 @@ def _assigned(model: Model, cluster: Cluster, how: Partition | None, seed: int) 
         solution = evaluate(model, cluster, read_annotations(whole, inferred_graph(model)))
     else:
         solution = how.solution(model, cluster, seed)
-    annotated = onnx.ModelProto()
-    annotated.CopyFrom(whole)
     names = [device.name for device in cluster.devices[: solution.assignment.devices]]
-    write_annotations(annotated, solution.assignment, names)
-    model.replace(annotated)
+    model.replace(annotated(model, solution.assignment, names))
     return solution
 
 

@@ -139,7 +139,7 @@ class _Splitter:
     def _reach(self, stage: int, name: str, spec: Spec) -> Held:
         """How the ranks of `stage` come by a value that is to be held as `spec`."""
         if name not in self.home:
-            return Held(name, None, spec, name)
+            return Held(name, None, spec, name if spec is None else self._form(name, spec))
         home = self.home[name]
         whole = None in self.wanted[stage, name]
         if holds(home.spec, spec):

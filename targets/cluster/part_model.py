@@ -198,16 +198,15 @@ class _Builder:
         self.graph.node.append(onnx.helper.make_node("Slice", inputs, [name], name))
 
     def _give(self, step: Step) -> None:
-        """An Identity that makes the caller's result."""
+        """Make the caller's result: an Identity of a value, or the constant that it is."""
         if step.held:
             source = next(step.all_held()).name
+            self.graph.node.append(onnx.helper.make_node("Identity", [source], [step.result]))
         else:
-            source = f"{step.result}@constant"
-            self._constant(step.result, source)
-        self.graph.node.append(onnx.helper.make_node("Identity", [source], [step.result]))
+            self._constant(step.result)
         self.made[step.result] = None
 
-    def _constant(self, name: str, rename: str | None = None) -> None:
+    def _constant(self, name: str) -> None:
         """Take over a constant of the whole model."""
         if name in self._here:
             return
@@ -217,11 +216,8 @@ class _Builder:
             node = onnx.NodeProto()
             node.CopyFrom(source)
             del node.device_configurations[:]
-            node.output[0] = rename or name
             self.graph.node.append(node)
         elif isinstance(source, onnx.SparseTensorProto):
             self.graph.sparse_initializer.append(source)
-            self.graph.sparse_initializer[-1].values.name = rename or name
         else:
             self.graph.initializer.append(source)
-            self.graph.initializer[-1].name = rename or name

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from drawn_graphs import Arrays, cluster, feeds_of, in_stages, networks, run_split
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import parser
+
+from optc.models.errors import InputError
+from optc.models.model import Model
+from optc.models.session import Session
+from optc.passes.partition.solve import solve
+from optc.targets.cluster.program import CALLER
+from optc.targets.cluster.split import split
+
+CHAIN = """<ir_version: 10, opset_import: ["": 18]>
+chain (float[2,4] x) => (float[2,4] y) { h = Relu(x) g = Neg(h) y = Add(g, h) }"""
+
+
+def model_of(text: str) -> Model:
+    return Model(parser.parse_model(text))
+
+
+def test_a_value_goes_once_to_each_stage_that_reads_it() -> None:
+    program, models = split(model_of(CHAIN), in_stages({"h": 0, "g": 1, "y": 2}), {"g": 0.5})
+    assert sorted((m.tensor, m.source, m.to, m.bytes) for m in program.messages) == [
+        ("g", 1, 2, 32),
+        ("h", 0, 1, 32),
+        ("h", 0, 2, 32),
+    ]
+    assert program.inputs == ("x",) and program.outputs == {"y": 2}
+    parts = [part for rank in program.ranks for part in rank.parts]
+    assert [(p.name, p.inputs, p.outputs, p.seconds) for p in parts] == [
+        ("rank0", ("x",), ("h",), 0.0),
+        ("rank1", ("h",), ("g",), 0.5),
+        ("rank2", ("g", "h"), ("y",), 0.0),
+    ]
+    assert [len(models[p.name].view.nodes) for p in parts] == [1, 1, 1]
+
+
+def test_outputs_that_no_node_makes() -> None:
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    odd (float[2] x) => (float[2] x, float[2] c, float[2] y) <float[2] c = {1.0, 2.0}> { y = Add(x, c) }"""
+    model = model_of(text)
+    program, _ = split(model, in_stages({"y": 0}), {})
+    assert program.outputs == {"x": CALLER, "c": 0, "y": 0}
+    feeds = feeds_of(model)
+    found = run_split(model, in_stages({"y": 0}), feeds)
+    c = np.array([1, 2], np.float32)
+    np.testing.assert_equal(found, {"x": feeds["x"], "c": c, "y": feeds["x"] + c})
+
+
+def test_what_nothing_needs_is_left_out() -> None:
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    dead (float[2] x) => (float[2] y) { unused = Neg(x) y = Relu(x) }"""
+    program, models = split(model_of(text), in_stages({"unused": 0, "y": 0}), {})
+    assert [n.op for n in models["rank0"].view.nodes] == ["Relu"]
+    assert not program.messages
+
+
+def test_values_that_only_a_subgraph_reads_are_sent() -> None:
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    branch (float[2] x, bool c) => (float[2] y) {
+        h = Neg(x)
+        y = If(c) <then_branch = a () => (float[2] t) { t = Relu(h) },
+                   else_branch = b () => (float[2] e) { e = Abs(h) }>
+    }"""
+    model = model_of(text)
+    assignment = in_stages({"h": 0, "y": 1})
+    program, _ = split(model, assignment, {})
+    assert [m.tensor for m in program.messages] == ["h"]
+    x = np.array([1, -2], np.float32)
+    for c in (True, False):
+        feeds: Arrays = {"x": x, "c": np.array(c)}
+        np.testing.assert_equal(run_split(model, assignment, feeds), Session(model).run(feeds))
+
+
+def test_a_sequence_cannot_be_sent() -> None:
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    pieces (float[4] x) => (float[2] y) <int64 zero = {0}, int64 two = {2}> {
+        s = SplitToSequence<axis=0>(x, two)
+        y = SequenceAt(s, zero)
+    }"""
+    with pytest.raises(InputError, match="'s' goes between devices, but is no tensor"):
+        split(model_of(text), in_stages({"s": 0, "y": 1}), {})
+
+
+@settings(max_examples=40, deadline=None)
+@given(networks(), st.integers(1, 4), st.integers(0, 3))
+def test_any_stages_give_the_same_bits(proto: onnx.ModelProto, count: int, seed: int) -> None:
+    model = Model(proto)
+    names = [n.output[0] for n in proto.graph.node]
+    stage, rng = {}, np.random.default_rng(seed)
+    places = np.sort(rng.integers(0, count, len(names)))
+    for name, at in zip(names, np.unique(places, return_inverse=True)[1], strict=True):
+        stage[name] = int(at)
+    feeds = feeds_of(model, seed)
+    np.testing.assert_equal(run_split(model, in_stages(stage), feeds), Session(model).run(feeds))
+
+
+@settings(max_examples=40, deadline=None)
+@given(networks(), st.sampled_from([(1, 2), (1, 3), (1, 5), (2, 2), (2, 3)]))
+def test_shared_work_gives_the_same_up_to_rounding(proto: onnx.ModelProto, degrees: tuple[int, int]) -> None:
+    stages, tensor = degrees
+    model = Model(proto)
+    stages = min(stages, len(proto.graph.node))
+    assignment = solve(model, cluster(10), 1, stages, tensor).assignment
+    feeds = feeds_of(model)
+    want, found = Session(model).run(feeds), run_split(model, assignment, feeds)
+    assert set(found) == set(want)
+    for name, array in want.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-5 * np.abs(array).max())
+
+
+def test_two_layers_need_one_reduction_and_nothing_else() -> None:
+    """Megatron's pair: columns of the first matrix, rows of the second."""
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    mlp (float[3,64] x, float[64,256] a, float[256,64] b) => (float[3,64] y) {
+        h = MatMul(x, a) g = Relu(h) t = MatMul(g, b) y = Neg(t)
+    }"""
+    proto = parser.parse_model(text)
+    for name, shape in (("a", (64, 256)), ("b", (256, 64))):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), name))
+    del proto.graph.input[1:]
+    model = Model(proto)
+    assignment = solve(model, cluster(4), tensor=4).assignment
+    program, models = split(model, assignment, {})
+    assert Counter(c.kind for c in program.collectives) in (
+        {"all_reduce": 1},
+        {"reduce_scatter": 1, "all_gather": 1},
+    )
+    held = [
+        sum(t.values.nbytes for t in m.view.tensors().values() if hasattr(t, "values"))
+        for m in models.values()
+    ]
+    assert max(held) < 64 * 256 * 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import onnx
 
 from optc.models.model import Model
@@ -67,7 +66,7 @@ class Work:
         """
         node = self.nodes[place]
         found = dict.fromkeys(zip(node.input, layout.inputs, strict=True))
-        if self.inner[place] or any(a.HasField("g") or a.graphs for a in node.attribute):
+        if any(a.HasField("g") or a.graphs for a in node.attribute):
             found |= dict.fromkeys((name, None) for name in reads(node) if name not in node.input)
         return {key: None for key in found if key[0]}
 
@@ -123,6 +122,6 @@ class Work:
         return reduce_seconds(spec, self.facts.shapes[name], self.bytes.get(name, 0), self.link, self.count)
 
     def move_seconds(self, name: str, have: Spec, want: Spec) -> float:
-        """What it takes to give the devices their parts in the layout `want` of a value that lies as `have`."""
+        """What it takes to give each device its part of a value that lies as `have` in the layout `want`."""
         assert have is not None, "a whole value needs no collective"
         return move_seconds(have, want, self.facts.shapes[name], self.bytes.get(name, 0), self.link)

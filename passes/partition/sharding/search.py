@@ -11,7 +11,7 @@ from optc.passes.partition.sharding.collectives import holds, received
 from optc.passes.partition.sharding.layout import Layout, Sharding, Spec
 from optc.passes.partition.sharding.work import Work
 
-BEAM = 64
+BEAM = 256
 """States that are followed; the search is exact where there are never more."""
 
 Lying = tuple[int, int, int]
@@ -78,9 +78,9 @@ class _Search:
             states = _best(found, beam)
             steps.append(step)
         layouts = []
-        state = ()
+        at: State = ()
         for step in reversed(steps):
-            state, choice = step[state]
+            at, choice = step[at]
             layouts.append(choice.layout)
         return layouts[::-1], states[()]
 

@@ -65,7 +65,7 @@ class Work:
         """
         node = self.nodes[place]
         found = dict.fromkeys(zip(node.input, layout.inputs, strict=True))
-        if self.inner[place] or any(a.HasField("g") or a.graphs for a in node.attribute):
+        if any(a.HasField("g") or a.graphs for a in node.attribute):
             found |= dict.fromkeys((name, None) for name in reads(node) if name not in node.input)
         return {key: None for key in found if key[0]}
 
@@ -121,6 +121,6 @@ class Work:
         return reduce_seconds(spec, self.facts.shapes[name], self.bytes.get(name, 0), self.link, self.count)
 
     def move_seconds(self, name: str, have: Spec, want: Spec) -> float:
-        """What it takes to bring a value that lies as `have` into the layout `want`."""
+        """What it takes to give each device its part of a value that lies as `have` in the layout `want`."""
         assert have is not None, "a whole value needs no collective"
         return move_seconds(have, want, self.facts.shapes[name], self.bytes.get(name, 0), self.link)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from optc.models.model import Model
 from optc.models.session import Session
-from optc.models.wiring import reads
 from optc.passes.partition.sharding.collectives import holds, received
-from optc.passes.partition.sharding.layout import Layout, Sharding, Spec
+from optc.passes.partition.sharding.layout import Layout, Sharding, Spec, Split
 from optc.passes.partition.sharding.local import cut, local_node, values_of
 from optc.passes.partition.sharding.op import Facts
 from optc.passes.partition.sharding.rules import allows
@@ -24,12 +23,21 @@ from optc.targets.cluster.program import Collective
 Array = NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Moved:
+    """A collective that was run: `to` is what the devices got, None the whole."""
+
+    kind: str
+    value: str
+    to: Spec
+
+
 @dataclass
 class Run:
-    """The outputs of a run, and its collectives in order: kind and value."""
+    """The outputs of a run, and its collectives in order."""
 
     outputs: dict[str, Array] = field(default_factory=dict)
-    collectives: list[tuple[str, str]] = field(default_factory=list)
+    collectives: list[Moved] = field(default_factory=list)
 
 
 def run_sharded(model: Model, sharding: Sharding, feeds: dict[str, Array]) -> Run:
@@ -86,77 +94,66 @@ class _Devices:
     def _read(self, name: str, want: Spec) -> list[Array]:
         """What the devices read of a value, by a collective where they lack it, once for each layout."""
         have, held = self.have[name], self.arrays[name]
-        if holds(have, want):
-            if have is None or want is None or want == have:
-                return [cut(a, None if want == have else want, t) for t, a in enumerate(held[have])]
-            offsets = [a for a, _ in have.ranges]
-            pieces = zip(offsets, want.ranges, strict=True)
-            local = [(a - at, b - at) for at, (a, b) in pieces]
-            index = [(slice(None),) * want.axis + (slice(a, b),) for a, b in local]
-            return [array[i] for array, i in zip(held[have], index, strict=True)]
+        if want in held:
+            return held[want]
+        if have is None:
+            return [cut(array, want, t) for t, array in enumerate(held[None])]
+        if want is not None and holds(have, want):
+            starts = [start for start, _ in have.ranges]
+            pairs = zip(starts, want.ranges, strict=True)
+            within = Split(want.axis, tuple((a - start, b - start) for start, (a, b) in pairs))
+            return [cut(array, within, t) for t, array in enumerate(held[have])]
         to = None if None in self.moves[name] else want
         if to not in held:
-            assert have is not None
-            need = {} if to is None else {"need_axis": to.axis, "need": to.ranges}
-            held[to] = self._exchange(name, held[have], axis=have.axis, have=have.ranges, **need)
-        return held[to] if to == want else [cut(a, want, t) for t, a in enumerate(held[to])]
+            held[to] = self._exchange(name, held[have], to, axis=have.axis, have=have.ranges)
+        return held[to] if to == want else [cut(array, want, t) for t, array in enumerate(held[to])]
 
-    def _exchange(self, name: str, arrays: list[Array], **options: Any) -> list[Array]:
-        collective = Collective(name, name, tuple(range(self.count)), 0, **options)
-        self.result.collectives.append((collective.kind, name))
+    def _exchange(self, name: str, arrays: list[Array], to: Spec, **options: Any) -> list[Array]:
+        if to is not None:
+            options |= {"need_axis": to.axis, "need": to.ranges}
+        devices = tuple(range(self.count))
+        collective = Collective(name, name, devices, devices, 0, **options)
+        self.result.collectives.append(Moved(collective.kind, name, to))
         pieces = [[collective.piece(s, t, arrays[s]) for s in range(self.count)] for t in range(self.count)]
         return [collective.join(row) for row in pieces]
 
     def _step(self, node: gs.Node) -> None:
         layout = self._layout(node)
+        assert not any(isinstance(value, gs.Graph) for value in node.attrs.values()), "no subgraphs here"
         feeds: list[dict[str, Array]] = [{} for _ in range(self.count)]
-        for tensor, spec in zip(node.inputs, layout.inputs, strict=True):
+        for place, (tensor, spec) in enumerate(zip(node.inputs, layout.inputs, strict=True)):
             if tensor.name and tensor.name not in self.facts.constants:
                 for t, array in enumerate(self._read(tensor.name, spec)):
-                    feeds[t][tensor.name] = array
-        for name in set(reads(_proto(node))) - {t.name for t in node.inputs}:
-            for t, array in enumerate(self._read(name, None)):
-                feeds[t][name] = array
+                    feeds[t][f"in{place}"] = array
         results = [self._run_local(node, layout, t, feeds[t]) for t in range(self.count)]
-        for place, tensor in enumerate(node.outputs):
-            if not tensor.name:
-                continue
-            arrays = [result[tensor.name] for result in results]
-            spec = layout.outputs[place]
+        for tensor, spec, arrays in zip(
+            node.outputs, layout.outputs, zip(*results, strict=True), strict=True
+        ):
+            here = list(arrays)
             if layout.reduce:
-                need = {} if spec is None else {"need_axis": spec.axis, "need": spec.ranges}
-                arrays = self._exchange(tensor.name, arrays, reduce=True, **need)
-            for t, array in enumerate(arrays):
-                if spec is not None:
-                    start, stop = spec.ranges[t]
-                    assert array.shape[spec.axis] == stop - start, (node.op, layout, array.shape)
-            self._keep(tensor.name, spec, arrays)
+                here = self._exchange(tensor.name, here, spec, reduce=True)
+            lengths = [] if spec is None else [array.shape[spec.axis] for array in here]
+            assert spec is None or lengths == [stop - start for start, stop in spec.ranges], node.op
+            self._keep(tensor.name, spec, here)
 
-    def _run_local(self, node: gs.Node, layout: Layout, t: int, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _run_local(self, node: gs.Node, layout: Layout, t: int, feeds: dict[str, Array]) -> list[Array]:
+        """One node on one device, as a model of its own."""
         local = local_node(node, self.facts, layout, t)
-        names = [tensor.name for tensor in node.inputs]
-        initializers = {}
+        constants = {f"in{place}": array for place, array in local.constants.items()}
         for place, tensor in enumerate(node.inputs):
-            if place in local.constants:
-                names[place] = f"constant {place}"
-                initializers[names[place]] = local.constants[place]
-            elif tensor.name in self.facts.constants:
-                initializers[tensor.name] = values_of(tensor)
-        feeds = {name: array for name, array in feeds.items() if name in names or not names}
-        proto = _proto(node)
-        del proto.input[:], proto.output[:]
-        outputs = [tensor.name for tensor in node.outputs]
-        attributes = {k: v for k, v in local.attrs.items() if not isinstance(v, gs.Graph)}
-        kept = [a for a in proto.attribute if a.name not in attributes]
-        attributes = {k: _plain(v) for k, v in attributes.items()}
-        made = onnx.helper.make_node(node.op, names, outputs, domain=node.domain, **attributes)
-        made.attribute.extend(kept)
+            if place not in local.constants and tensor.name in self.facts.constants:
+                constants[f"in{place}"] = values_of(tensor)
+        feeds = {name: array for name, array in feeds.items() if name not in constants}
+        ins = [f"in{place}" if tensor.name else "" for place, tensor in enumerate(node.inputs)]
+        outs = [tensor.name for tensor in node.outputs]
+        attributes = {name: _plain(value) for name, value in local.attrs.items()}
+        made = onnx.helper.make_node(node.op, ins, outs, domain=node.domain, **attributes)
         graph = onnx.helper.make_graph(
             [made],
             "local",
             [_info(name, array) for name, array in feeds.items()],
-            [onnx.ValueInfoProto(name=name) for name in outputs if name],
-            [onnx.numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in initializers.items()],
+            [onnx.ValueInfoProto(name=name) for name in outs],
+            [onnx.numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in constants.items()],
         )
         proto = onnx.ModelProto(ir_version=self.model.header.ir_version, graph=graph)
         proto.opset_import.extend(self.model.header.opset_import)
@@ -165,8 +162,8 @@ class _Devices:
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
         session = ort.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
-        names = [name for name in outputs if name]
-        return dict(zip(names, session.run(names, feeds), strict=True))
+        results: list[Array] = session.run(outs, feeds)
+        return results
 
 
 def _plain(value: Any) -> Any:
@@ -178,12 +175,6 @@ def _plain(value: Any) -> Any:
 def _info(name: str, array: Array) -> onnx.ValueInfoProto:
     kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
     return onnx.helper.make_tensor_value_info(name, kind, list(array.shape))
-
-
-def _proto(node: gs.Node) -> onnx.NodeProto:
-    from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
-
-    return OnnxExporter.export_node(node)
 
 
 def random_feeds(model: Model, seed: int = 0, **sizes: int) -> dict[str, Array]:
@@ -202,12 +193,11 @@ def random_feeds(model: Model, seed: int = 0, **sizes: int) -> dict[str, Array]:
 
 def check_sharded(
     model: Model, sharding: Sharding, feeds: dict[str, Array], tolerance: float = 1e-5
-) -> list[tuple[str, str]]:
-    """The sharded run equals the whole one up to `tolerance` of the largest value; returns its collectives."""
+) -> list[Moved]:
+    """The sharded run equals the whole one up to `tolerance` × the largest value; returns its collectives."""
     expected = Session(model, threads=1).run(feeds)
     run = run_sharded(model, sharding, feeds)
     for name, array in expected.items():
         scale = max(float(np.abs(array).max(initial=0)), 1e-30) if array.dtype.kind == "f" else 0
         np.testing.assert_allclose(run.outputs[name], array, rtol=0, atol=tolerance * scale)
-    moved = run.collectives
-    return moved
+    return run.collectives

@@ -33,11 +33,11 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "devices"), [("cpu-2-sockets", 2), ("h200-8", 8), ("h200-2x8", 16), ("vta-4-boards", 4)]
+    ("name", "devices"), [("cpu-2-sockets", 2), ("h200-8", 8), ("h200-2x8", 16), ("vta-4-boards", 4), ("cpu-cores", 64)]
 )
 def test_a_preset_links_every_pair(name: str, devices: int) -> None:
     cluster = load_cluster(name)
-    assert len(cluster.devices) == devices and name in cluster_names() and len(cluster_names()) == 4
+    assert len(cluster.devices) == devices and name in cluster_names() and len(cluster_names()) == 5
     names = [d.name for d in cluster.devices]
     assert all(cluster.link(a, b).bytes_per_second > 0 for a in names for b in names if a != b)
 
@@ -93,7 +93,7 @@ def test_bad_files_are_one_clear_line(tmp_path: Path, old: str, new: str, messag
 
 def test_unknown_presets_and_files() -> None:
     with pytest.raises(
-        InputError, match="'h300': there is no such preset; there are cpu-2-sockets, h200-2x8"
+        InputError, match="'h300': there is no such preset; there are cpu-2-sockets, cpu-cores, h200"
     ):
         load_cluster("h300")
     with pytest.raises(InputError, match="cannot be read"):

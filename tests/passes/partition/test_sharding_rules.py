@@ -9,8 +9,8 @@ from onnx import numpy_helper
 from sharded import check_sharded, random_feeds
 
 from optc.models.model import Model
-from optc.passes.partition.sharding.layout import Layout, Sharding, Split
-from optc.passes.partition.sharding.op import Facts
+from optc.passes.partition.sharding.layout import Layout, Sharding, Spec, Split
+from optc.passes.partition.sharding.op import Facts, Op
 from optc.passes.partition.sharding.rules import allows, layouts
 
 
@@ -214,27 +214,79 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-def parts(model: Model) -> Any:
-    """The first node of a model, as the rules see it."""
+def op_of(model: Model) -> Op:
+    """The last node of a model, as the rules see it."""
     return Facts.of(model).op(model.view.nodes[-1])
+
+
+def axes(layout: Layout) -> str:
+    """The axis that is kept, or "+" and the one that is summed over."""
+    spec = layout.inputs[0] if layout.reduce else layout.outputs[0]
+    assert spec is not None
+    return f"{'+' if layout.reduce else ''}{spec.axis}"
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_each_operator_has_the_layouts_of_its_indices(name: str) -> None:
     text, arrays, expected = CASES[name]
-    found = layouts(parts(parse(text, **arrays)), 2)
+    found = layouts(op_of(parse(text, **arrays)), 2)
     assert found[0] == Layout((None,) * len(found[0].inputs), (None,) * len(found[0].outputs))
-    kept = {layout.outputs[0].axis for layout in found[1:] if not layout.reduce and layout.outputs[0]}
-    summed = {s.axis for layout in found if layout.reduce for s in layout.inputs[:1] if s}
-    text = "".join(map(str, sorted(kept))) + "".join(f"+{axis}" for axis in sorted(summed))
-    assert text == expected
+    kept = {axes(layout) for layout in found[1:] if not layout.reduce}
+    summed = {axes(layout) for layout in found[1:] if layout.reduce}
+    assert "".join(sorted(kept)) + "".join(sorted(summed)) == expected
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize("count", [2, 3, 5, 8])
 @pytest.mark.parametrize("name", CASES)
 def test_every_layout_of_a_node_gives_what_the_node_gives(name: str, count: int) -> None:
     text, arrays, _ = CASES[name]
     model = parse(text, **arrays)
-    for layout in layouts(parts(model), count)[1:]:
+    for layout in layouts(op_of(model), count)[1:]:
         sharding = Sharding(count, {model.view.nodes[-1].outputs[0].name: layout})
         check_sharded(model, sharding, random_feeds(model, S=3, W=9))
+
+
+def test_softmax_before_opset_13_sums_over_all_that_follows() -> None:
+    model = parse("(float[4,5,6] x) => (y) { y = Softmax<axis = 1>(x) }", 12)
+    assert [axes(layout) for layout in layouts(op_of(model), 2)[1:]] == ["0"]
+
+
+def test_an_axis_of_fewer_pieces_than_devices_is_not_cut() -> None:
+    op = op_of(parse("(float[B,S,24] x) => (y) { y = Reshape(x, s) }", s=i64(0, 0, 6, 4)))
+    assert len(layouts(op, 6)) == 2 and len(layouts(op, 7)) == 1
+
+
+def test_ranges_are_as_even_as_the_pieces_allow() -> None:
+    op = op_of(parse("(float[B,S,24] x) => (y) { y = Reshape(x, s) }", s=i64(0, 0, 6, 4)))
+    (_, layout) = layouts(op, 4)
+    assert layout.outputs[0] == Split(2, ((0, 1), (1, 3), (3, 4), (4, 6)))
+    assert layout.inputs[0] == Split(2, ((0, 4), (4, 12), (12, 16), (16, 24)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "reduce", "allowed"),
+    [
+        ((None, Split(1, ((0, 2), (2, 7)))), Split(1, ((0, 2), (2, 7))), False, True),
+        ((None, Split(1, ((0, 2), (2, 7)))), Split(1, ((0, 3), (3, 7))), False, False),
+        ((None, Split(1, ((0, 2), (2, 6)))), Split(1, ((0, 2), (2, 6))), False, False),
+        ((None, Split(1, ((0, 7), (7, 7)))), Split(1, ((0, 7), (7, 7))), False, False),
+        ((None, None), Split(1, ((0, 2), (2, 7))), False, False),
+        ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), None, True, True),
+        ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), None, False, False),
+        ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), Split(1, ((0, 3), (3, 7))), True, True),
+        ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), Split(1, ((0, 3), (3, 6))), True, False),
+        ((Split(1, ((0, 1), (1, 6))), None), None, True, False),
+        ((None,), None, False, False),
+    ],
+)
+def test_a_layout_from_elsewhere_is_allowed_or_not(
+    inputs: tuple[Spec, ...], outputs: Spec, reduce: bool, allowed: bool
+) -> None:
+    op = op_of(parse("(float[S,6] x) => (y) { y = MatMul(x, w) }", w=(6, 7)))
+    assert allows(op, Layout(inputs, (outputs,), reduce)) == allowed
+
+
+def test_every_layout_that_is_offered_is_allowed() -> None:
+    for text, arrays, _ in CASES.values():
+        op = op_of(parse(text, **arrays))
+        assert all(allows(op, layout) for count in (2, 5) for layout in layouts(op, count))

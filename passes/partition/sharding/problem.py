@@ -39,7 +39,8 @@ class _Shares:
     def problem(self, base: Problem) -> Problem:
         values = [self._value(value) for value in base.values]
         items = tuple(
-            Item(item.name, seconds) for item, seconds in zip(base.items, self.seconds, strict=True)
+            Item(item.name, seconds, item.macs)
+            for item, seconds in zip(base.items, self.seconds, strict=True)
         )
         weights = [share for weight in base.weights for share in self._weights(weight)]
         return Problem(items, tuple(values + self.more), tuple(weights), base.unknown)

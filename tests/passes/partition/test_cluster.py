@@ -33,7 +33,8 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "devices"), [("cpu-2-sockets", 2), ("h200-8", 8), ("h200-2x8", 16), ("vta-4-boards", 4), ("cpu-cores", 64)]
+    ("name", "devices"),
+    [("cpu-2-sockets", 2), ("h200-8", 8), ("h200-2x8", 16), ("vta-4-boards", 4), ("cpu-cores", 64)],
 )
 def test_a_preset_links_every_pair(name: str, devices: int) -> None:
     cluster = load_cluster(name)

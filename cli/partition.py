@@ -12,7 +12,7 @@ from optc.cli.settings import Settings, settings_of, verb
 if TYPE_CHECKING:
     from optc.models.source import Source
     from optc.passes.base import Progress
-    from optc.passes.partition.partition import Partition
+    from optc.passes.partition.partition import Objective, Partition
     from optc.passes.pipeline import Watcher
     from optc.passes.verify.checked import Checks
     from optc.targets.cluster.partition import Result
@@ -38,6 +38,7 @@ CLUSTERS = {"cuda": "h200-8", "vta": "vta-4-boards", "fpga": "vta-4-boards"}
 @click.option(
     "--cluster", metavar="PRESET|FILE.toml", help="The devices and links; else the target's preset."
 )
+@click.option("--measure", is_flag=True, help="Time the nodes here (ONNX Runtime, one thread).")
 @click.option("--schedule", type=click.Choice(["1f1b", "gpipe"]), default="1f1b", show_default=True)
 @click.option("--micro-batches", type=click.IntRange(min=1), default=8, show_default=True)
 @shared_options
@@ -90,7 +91,8 @@ def _how(options: dict[str, Any]) -> Partition | None:
         raise click.UsageError("--objective goes with --devices")
     if not degrees:
         return None
-    return Partition(**degrees, objective=options["objective"] or "throughput")
+    objective: Objective = options["objective"] or "throughput"
+    return Partition(**degrees, objective=objective, measure=options["measure"])
 
 
 def _checks(

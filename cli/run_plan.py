@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from optc.cli.settings import Settings
 
 if TYPE_CHECKING:
-
     from numpy.typing import NDArray
 
     from optc.targets.cluster.plan_folder import PlanFolder

@@ -8,6 +8,7 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.passes.partition.assignment import Assignment
 from optc.passes.partition.cluster import Cluster
+from optc.passes.partition.measured import with_measured_seconds
 from optc.passes.partition.mesh import check_mesh, group_link, slowest_device, stage_cluster
 from optc.passes.partition.plan import Plan, make_plan
 from optc.passes.partition.problem import Problem
@@ -42,21 +43,32 @@ class Solution:
 
 
 def solve(
-    model: Model, cluster: Cluster, data: int = 1, stages: int = 1, tensor: int = 1, seed: int = 0
+    model: Model,
+    cluster: Cluster,
+    data: int = 1,
+    stages: int = 1,
+    tensor: int = 1,
+    seed: int = 0,
+    measure: bool = False,
 ) -> Solution:
     """The fastest partition found into `data` replicas of `stages` stages of `tensor` devices.
 
-    Where no layout over `tensor` devices is faster than one device, the work of a stage is not shared, and
-    the solution has groups of one. `InputError`: too few devices, a link that is missing, more stages than
-    nodes, too little memory.
+    `measure`: the nodes' times are taken on this machine (see `measured`), not modelled. Where no layout over
+    `tensor` devices is faster than one device, the work of a stage is not shared, and the solution has groups
+    of one. `InputError`: times of shared work to be measured, too few devices, a link that is missing, more
+    stages than nodes, too little memory.
     """
     check_mesh(cluster, data, stages, tensor)
+    if measure and tensor > 1:
+        raise InputError(f"partition: tensor={tensor}: times of shared work cannot be measured, only modelled")
     device = slowest_device(cluster, data * stages * tensor)
     link = group_link(cluster, data, stages, tensor)
     sharding = shard(model, device, link, tensor) if tensor > 1 else Sharding(1, {})
     if not sharding.layouts:
         sharding = Sharding(1, {})
     problem, groups = _costs(model, cluster, data, stages, sharding)
+    if measure:
+        problem = with_measured_seconds(problem, model, seed)
     plan = cut(problem, groups, stages, seed)
     stage = {item.name: at for item, at in zip(problem.items, plan.stage, strict=True)}
     return Solution(Assignment(data, stage, sharding), problem, groups, plan)

@@ -1,0 +1,91 @@
+"""Whether the ranks of partitioned networks together compute what the whole network does."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from partition_networks import NETWORKS, network
+
+from optc.models.model import Model
+from optc.models.session import Arrays, Session
+from optc.passes.base import Exact
+from optc.passes.partition.cluster import Cluster, Device, Link
+from optc.passes.partition.solve import solve
+from optc.passes.verify.compare import compare
+from optc.passes.verify.inputs import generate_runnable
+from optc.targets.cluster.local import LocalEngine
+from optc.targets.cluster.split import split
+
+DEGREES = tuple((k, 1) for k in range(2, 9)) + tuple((1, t) for t in range(2, 9)) + ((2, 2), (2, 4), (4, 2))
+"""Stages and devices that share a stage's work."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part in ONNX Runtime."""
+
+    session: Session
+
+    def run(self, feeds: Mapping[str, Any]) -> Arrays:
+        """Its outputs."""
+        return self.session.run(feeds)
+
+
+def cluster(count: int) -> Cluster:
+    """Slow devices that fast links join: every layout that can pay does."""
+    devices = tuple(Device(f"d{i}", 25.6e9, 0.8e9, 2**40) for i in range(count))
+    pairs = [(a.name, b.name) for i, a in enumerate(devices) for b in devices[i + 1 :]]
+    return Cluster("fast-links", devices, dict.fromkeys(pairs, Link(2e-6, 100e9)))
+
+
+def rows(names: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """A row for every network and degree."""
+    for name in names or list(NETWORKS):
+        model = network(name)
+        feeds = generate_runnable(model, Session(model), 0)
+        wanted = {optimize: Session(model, optimize).run(feeds) for optimize in (False, True)}
+        for stages, tensor in DEGREES:
+            yield {"network": name, "stages": stages, "tensor": tensor} | _row(
+                model, feeds, wanted, stages, tensor
+            )
+
+
+def _row(
+    model: Model, feeds: Arrays, wanted: Mapping[bool, Arrays], stages: int, tensor: int
+) -> dict[str, Any]:
+    start = time.perf_counter()
+    solution = solve(model, cluster(stages * tensor), 1, stages, tensor)
+    program, parts = split(model, solution.assignment, {})
+    seconds = time.perf_counter() - start
+    found = {
+        optimize: LocalEngine(
+            program, {n: Part(Session(part, optimize)) for n, part in parts.items()}
+        ).run_one(feeds)
+        for optimize in (False, True)
+    }
+    bits = all(np.array_equal(found[False][n], array) for n, array in wanted[False].items())
+    broken = [d.broken for o in (False, True) for d in compare(wanted[o], found[o], Exact()) if d.broken]
+    return {
+        "shared": solution.assignment.tensor,
+        "parts": len(parts),
+        "collectives": dict(Counter(c.kind for c in program.collectives)),
+        "equal_bits": bits,
+        "max_error": {
+            "off" if not o else "on": max(_error(wanted[o][n], found[o][n]) for n in wanted[o])
+            for o in (False, True)
+        },
+        "broken": broken,
+        "holds": not broken and (bits or tensor > 1),
+        "seconds": round(seconds, 2),
+    }
+
+
+def _error(wanted: Any, found: Any) -> float:
+    """The largest difference as a share of the largest value."""
+    scale = float(np.abs(wanted).max()) or 1.0
+    return float(np.abs(found - wanted).max()) / scale

@@ -52,7 +52,7 @@ def read_annotations(model: onnx.ModelProto, graph: onnx.GraphProto) -> Assignme
             f"annotations: {count} stages of {tensor} devices do not divide the {config.num_devices} devices "
             f"of configuration '{config.name}'"
         )
-    _check_devices(specs, stage, tensor)
+    _check_devices(specs, stage, tensor, config.num_devices // count)
     facts = Facts.of_graph(graph, _opset(model))
     read = {
         node_name(node): layout
@@ -220,8 +220,10 @@ def _axis(dim: onnx.ShardedDimProto, dims: Sequence[int | None] | None, where: s
     return axis, unit, simple[0].num_shards
 
 
-def _check_devices(specs: Mapping[str, Mapping[str, Shares]], stage: Mapping[str, int], tensor: int) -> None:
-    """Every stage has devices of its own, as many as all others."""
+def _check_devices(
+    specs: Mapping[str, Mapping[str, Shares]], stage: Mapping[str, int], tensor: int, each: int
+) -> None:
+    """Every stage has devices of its own, at most `each`, and shares its work over `tensor`."""
     owner: dict[int, tuple[int, str]] = {}
     for name, found in specs.items():
         for shares in found.values():
@@ -237,6 +239,10 @@ def _check_devices(specs: Mapping[str, Mapping[str, Shares]], stage: Mapping[str
                     f"annotations: node '{name}' shares its work over {len(shares.devices)} devices, others "
                     f"over {tensor}; optc takes equal groups"
                 )
+    for at in set(stage.values()):
+        used = sorted(device for device, (its, _) in owner.items() if its == at)
+        if len(used) > each:
+            raise InputError(f"annotations: stage {at} is on the devices {used}; its share are {each}")
 
 
 def _dims(graph: onnx.GraphProto, name: str) -> list[int | None] | None:

@@ -60,7 +60,9 @@ def solve(
     """
     check_mesh(cluster, data, stages, tensor)
     if measure and tensor > 1:
-        raise InputError(f"partition: tensor={tensor}: times of shared work cannot be measured, only modelled")
+        raise InputError(
+            f"partition: tensor={tensor}: times of shared work cannot be measured, only modelled"
+        )
     device = slowest_device(cluster, data * stages * tensor)
     link = group_link(cluster, data, stages, tensor)
     sharding = shard(model, device, link, tensor) if tensor > 1 else Sharding(1, {})
@@ -71,7 +73,7 @@ def solve(
         problem = with_measured_seconds(problem, model, seed)
     plan = cut(problem, groups, stages, seed)
     stage = {item.name: at for item, at in zip(problem.items, plan.stage, strict=True)}
-    return Solution(Assignment(data, stage, sharding), problem, groups, plan)
+    return Solution(Assignment(data, stage, sharding), problem, _first(groups, stages), plan)
 
 
 def evaluate(model: Model, cluster: Cluster, assignment: Assignment) -> Solution:
@@ -80,7 +82,11 @@ def evaluate(model: Model, cluster: Cluster, assignment: Assignment) -> Solution
     check_mesh(cluster, data, stages, tensor)
     problem, groups = _costs(model, cluster, data, stages, assignment.sharding)
     stage = [assignment.stage[item.name] for item in problem.items]
-    return Solution(assignment, problem, groups, make_plan(problem, groups, stage))
+    return Solution(assignment, problem, _first(groups, stages), make_plan(problem, groups, stage))
+
+
+def _first(cluster: Cluster, count: int) -> Cluster:
+    return Cluster(cluster.name, cluster.devices[:count], cluster.links)
 
 
 def search(
@@ -129,7 +135,9 @@ def _costs(
 ) -> tuple[Problem, Cluster]:
     """What each device of a group does, and a device for each stage."""
     tensor = sharding.devices
-    groups = stage_cluster(cluster, data, stages, tensor)
+    # Of one replica all devices, so that the solver can say how many stages would fit.
+    most = len(cluster.devices) // tensor if data == 1 else stages
+    groups = stage_cluster(cluster, data, most, tensor)
     if tensor == 1:
         return Problem.of(model, *groups.devices), groups
     device = slowest_device(cluster, data * stages * tensor)

@@ -88,9 +88,9 @@ class RayEngine:
     def run(self, requests: Iterable[Mapping[str, Array]]) -> Iterator[Answer]:
         """Answer the requests (arrays by input name) in their order: outputs by name, or an `OptcError`.
 
-        `requests` is drawn no further ahead of the answers than requests fit in. A request that a part refuses
-        is answered with the `InputError`; one that was in a replica when an actor died is repeated, and
-        answered with a `CheckError` where that happens three times. Its arrays must not change before that.
+        `requests` is drawn no further ahead of the answers than requests fit in. One that a part refuses is
+        answered with the `InputError`; one that was in a replica when an actor died is repeated, and answered
+        with a `CheckError` where that happens three times. Its arrays must not change before it is answered.
         """
         if self._running:
             raise RuntimeError("one run at a time")
@@ -160,7 +160,9 @@ class RayEngine:
             for rank, t in replica.times().items()
         ]
         throughput = tuple(n / self._seconds if self._seconds else 0.0 for n in self._answered)
-        return Metrics(tuple(ranks), tuple(self._answered), throughput, sum(r.restarts for r in self._replicas))
+        return Metrics(
+            tuple(ranks), tuple(self._answered), throughput, sum(r.restarts for r in self._replicas)
+        )
 
     def close(self) -> None:
         """End the actors, and Ray where it was started for them."""

@@ -69,7 +69,9 @@ class Replica:
         loads = [self._actors[rank].load.remote(self._folder, self._program, rank) for rank in missing]
         for rank, load in zip(missing, loads, strict=True):
             self._check_version(rank, load)
-        self._graph = Graph(self._schedule, [self._actors[rank] for rank in sorted(self._actors)], self._in_flight)
+        self._graph = Graph(
+            self._schedule, [self._actors[rank] for rank in sorted(self._actors)], self._in_flight
+        )
 
     def _check_version(self, rank: int, load: Any) -> None:
         try:
@@ -81,7 +83,9 @@ class Replica:
         except RayError as error:
             raise InputError(f"rank {rank}: its process died while it loaded: {first_line(error)}") from error
         if found != __version__:
-            raise InputError(f"rank {rank}: optc is {found} there and {__version__} here; install the same one")
+            raise InputError(
+                f"rank {rank}: optc is {found} there and {__version__} here; install the same one"
+            )
 
     @property
     def room(self) -> int:
@@ -92,7 +96,7 @@ class Replica:
         return (1 if careful else self._in_flight) - len(self._flying) - len(self._again)
 
     def submit(self, job: Job) -> list[tuple[Job, Answer]]:
-        """Send a request in; its answer comes from `poll`. What is answered already: where actors die of it."""
+        """Send a request in; its answer comes from `poll`. Where an actor is dead, what is given up."""
         job.tries += 1
         self._flying.append((job, None))
         try:
@@ -141,10 +145,10 @@ class Replica:
         ]
 
     def _take_down(self) -> None:
-        self._flying.clear()
         if self._graph is not None:
             self._graph.close()
             self._graph = None
+        self._flying.clear()
 
     def _bury(self) -> list[int]:
         """The ranks whose actors are dead, or do not answer any more; they are started anew."""

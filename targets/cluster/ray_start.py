@@ -14,6 +14,7 @@ from typing import Any
 
 from optc.models.errors import InputError, MissingError
 from optc.models.session import first_line
+from optc.targets.lowering.quiet import quiet
 
 PATIENCE = 15.0
 """How many seconds a cluster has to answer who joins it."""
@@ -42,20 +43,23 @@ def enter(address: str | None, processes: int, memory: int) -> Leave:
     ray = import_ray()
     if ray.is_initialized():
         return lambda: None
+    # Ray tells of a dead actor on standard output, where our own output goes; the engine tells of it better.
+    ray._private.worker.print_to_stdstream = lambda *args, **kwargs: None
     if address is not None:
         _join(ray, address)
         return lambda: ray.shutdown()
     folder = tempfile.mkdtemp(prefix="optc-ray-")
     try:
-        ray.init(
-            address="local",
-            num_cpus=processes,
-            object_store_memory=memory,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            _temp_dir=folder,
-        )
+        with quiet():
+            ray.init(
+                address="local",
+                num_cpus=processes,
+                object_store_memory=memory,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                _temp_dir=folder,
+            )
     except Exception as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise InputError(f"Ray does not start here: {first_line(error)}") from error
@@ -71,7 +75,7 @@ def enter(address: str | None, processes: int, memory: int) -> Leave:
 
 
 def _raylet() -> int | None:
-    """The process whose channels' semaphores Ray leaves in /dev/shm, named after it: our child, the raylet."""
+    """Our child, the raylet, after which the semaphores are named that Ray leaves in /dev/shm."""
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             pid, _, rest = status.read_text().partition(" (")
@@ -87,12 +91,14 @@ def _join(ray: Any, address: str) -> None:
     """Join a cluster within `PATIENCE` seconds, or `InputError`."""
     host, _, port = address.rpartition(":")
     if "://" in address or address != "auto" and not (host and port.isdigit()):
-        raise InputError(f"address '{address}': give HOST:PORT of the cluster's head (port 6379 mostly), or auto")
+        raise InputError(f"address '{address}': give HOST:PORT of the cluster's head, or auto")
     if address != "auto":
         try:
             socket.create_connection((host, int(port)), timeout=5).close()
         except OSError as error:
-            raise InputError(f"no cluster at {address}: {error.strerror or error}; is its head running?") from error
+            raise InputError(
+                f"no cluster at {address}: {error.strerror or error}; is its head running?"
+            ) from error
     failed: list[BaseException] = []
 
     def connect() -> None:
@@ -102,9 +108,12 @@ def _join(ray: Any, address: str) -> None:
             failed.append(error)
 
     thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
+    with quiet():
+        thread.start()
+        thread.join(PATIENCE)
     if thread.is_alive():
-        raise InputError(f"no cluster at {address}: what listens there does not answer as Ray does")
+        raise InputError(
+            f"no cluster at {address} answers: is it Ray, and with the RAY_AUTH_MODE that is set here?"
+        )
     if failed:
         raise InputError(f"the cluster at {address} cannot be joined: {first_line(failed[0])}") from failed[0]

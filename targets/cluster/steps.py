@@ -131,7 +131,9 @@ def _order(steps: list[Step], edges: list[tuple[int, int, Key]]) -> list[int]:
         return list(sorter.static_order())
     except CycleError as error:
         ranks = sorted({steps[index].rank for index in error.args[1]})
-        raise InputError(f"plan: ranks {ranks} wait for each other in a circle; partition it again") from error
+        raise InputError(
+            f"plan: ranks {ranks} wait for each other in a circle; partition it again"
+        ) from error
 
 
 def _complete(

@@ -78,7 +78,8 @@ class Worker:
             try:
                 self._do(step, [payload for payload in arrived if not isinstance(payload, Failure)])
                 sent: list[Payload] = [
-                    {key: self._item(key, self._steps.steps[to].rank) for key in keys} for to, keys in step.sends
+                    {key: self._item(key, self._steps.steps[to].rank) for key in keys}
+                    for to, keys in step.sends
                 ]
                 return [*sent, {name: self._values[name] for name in names}] if names else sent
             except Exception as error:
@@ -162,7 +163,7 @@ def checked(folder: Path, part: Part) -> Artifact:
         found = sorted(spec["name"] for spec in artifact.manifest[what])
         if found != sorted(names):
             raise InputError(
-                f"{artifact.folder}: its {what} are {', '.join(found)}, the plan says {', '.join(sorted(names))}; "
-                "it is another part's, partition the model again"
+                f"{folder / part.name}: another part's artifact: its {what} are {', '.join(found)}, the plan "
+                f"says {', '.join(sorted(names))}; partition the model again"
             )
     return artifact

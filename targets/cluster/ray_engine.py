@@ -22,11 +22,12 @@ STORE = 2**28
 
 @dataclass(frozen=True)
 class RankMetrics:
-    """How busy a rank was since its actor started: seconds in its steps and between them, requests."""
+    """How busy a rank was since its actor started, as `process`: seconds in steps and between, requests."""
 
     replica: int
     rank: int
     stage: int
+    process: int
     busy: float
     waiting: float
     micro_batches: int
@@ -154,15 +155,14 @@ class RayEngine:
 
     def metrics(self) -> Metrics:
         """How busy everything was."""
-        ranks = [
-            RankMetrics(number, rank, self._program.ranks[rank].stage, t.busy, t.waiting, t.micro_batches)
-            for number, replica in enumerate(self._replicas)
-            for rank, t in replica.times().items()
-        ]
+        ranks = []
+        for number, replica in enumerate(self._replicas):
+            for rank, t in replica.times().items():
+                stage, process = self._program.ranks[rank].stage, replica.processes[rank]
+                ranks.append(RankMetrics(number, rank, stage, process, t.busy, t.waiting, t.micro_batches))
         throughput = tuple(n / self._seconds if self._seconds else 0.0 for n in self._answered)
-        return Metrics(
-            tuple(ranks), tuple(self._answered), throughput, sum(r.restarts for r in self._replicas)
-        )
+        restarts = sum(replica.restarts for replica in self._replicas)
+        return Metrics(tuple(ranks), tuple(self._answered), throughput, restarts)
 
     def close(self) -> None:
         """End the actors, and Ray where it was started for them."""

@@ -59,6 +59,8 @@ class Replica:
         self._flying: deque[tuple[Job, Any]] = deque()
         self._again: deque[Job] = deque()
         self.restarts = 0
+        self.processes: dict[int, int] = {}
+        """The process of each rank, on its machine."""
 
     def start(self) -> None:
         """Start the actors that are missing, all at once, and compile the graph."""
@@ -68,14 +70,14 @@ class Replica:
             self._actors[rank] = actor.remote()
         loads = [self._actors[rank].load.remote(self._folder, self._program, rank) for rank in missing]
         for rank, load in zip(missing, loads, strict=True):
-            self._check_version(rank, load)
+            self._await(rank, load)
         self._graph = Graph(
             self._schedule, [self._actors[rank] for rank in sorted(self._actors)], self._in_flight
         )
 
-    def _check_version(self, rank: int, load: Any) -> None:
+    def _await(self, rank: int, load: Any) -> None:
         try:
-            found, _ = ray.get(load)
+            found, self.processes[rank] = ray.get(load)
         except RayTaskError as error:
             if isinstance(error.cause, OptcError):
                 raise error.cause from error
@@ -137,7 +139,7 @@ class Replica:
         dead = self._bury()
         who = " and ".join(f"rank {rank}" for rank in dead)
         what = f"{who} of replica {self._number} died" if dead else f"its graph broke ({first_line(error)})"
-        self._again.extend(job for job in jobs if job.tries <= REPEATS)
+        self._again.extendleft(job for job in reversed(jobs) if job.tries <= REPEATS)
         return [
             (job, CheckError(f"request {job.index}: {what}, as in {REPEATS} tries before"))
             for job in jobs

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @verb("compile")
 @click.argument("model")
 @click.option(
-    "--target", "-t", required=True, metavar="cpu|cuda|vta|fpga", help="The device (see: optc list targets)."
+    "--target", "-t", required=True, metavar="cpu|cuda|vta|fpga|…", help="The device (see optc list targets)."
 )
 @click.option("--arch", metavar="sm_80,…", help="cuda: the architectures to build for.")
 @click.option("--board", metavar="ulx3s-85f", help="fpga: the board, whose file has its configuration.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ class Session:
 
     `optimize=False` (default) turns graph optimizations off, so that what runs is the graph as written. Nodes
     of 16-bit floats compute in float32 then, and their results are rounded; those of bfloat16 always do.
+    `threads=0`: as many as OMP_NUM_THREADS says, or else as the machine has cores.
     """
 
     def __init__(self, model: Model, optimize: bool = False, threads: int = 0) -> None:
@@ -32,7 +34,7 @@ class Session:
 
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or _usual_threads()
         level = ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
         try:
@@ -67,6 +69,12 @@ class Session:
             return dict(zip(names, self._session.run(names, wanted), strict=True))
         except Exception as error:
             raise InputError(f"ONNX Runtime failed: {first_line(error)}") from error
+
+
+def _usual_threads() -> int:
+    """What OMP_NUM_THREADS says, which ONNX Runtime does not read; 0 where it says nothing."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdigit() else 0
 
 
 def first_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ TARGETS = {
     "cpu": "optc.targets.cpu:Cpu",
     "cuda": "optc.targets.cuda.cuda:Cuda",
     "fpga": "optc.targets.fpga.fpga:Fpga",
+    "onnxruntime": "optc.targets.onnxruntime:OnnxRuntime",
     "vta": "optc.targets.vta.vta:Vta",
 }
 """Target name: module and class."""

@@ -1,4 +1,4 @@
-"""Keeping TVM's own log lines off the terminal."""
+"""Keeping other people's log lines off the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop Python warnings, what the importer prints, and what TVM's C++ writes to file descriptor 2."""
+    """Drop Python warnings, what is printed, and what C++ writes to file descriptor 2."""
     sys.stderr.flush()
     saved = os.dup(2)
     sink = os.open(os.devnull, os.O_WRONLY)

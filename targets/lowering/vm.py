@@ -123,8 +123,10 @@ class Program:
 class WholeIsland:
     """A model that runs in ONNX Runtime as a whole; see `optc.targets.base.Runner`."""
 
-    def __init__(self, model: Model, inputs: Sequence[Spec]) -> None:
-        self._session = Session(model)
+    def __init__(
+        self, model: Model, inputs: Sequence[Spec], optimize: bool = False, threads: int = 0
+    ) -> None:
+        self._session = Session(model, optimize, threads)
         self._inputs = inputs
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -1,0 +1,98 @@
+"""Ray's shared-memory channels, waiting for a value asleep.
+
+A channel of Ray waits by trying its semaphore over and over: a whole core for the driver and for every actor
+that has nothing to do. Here a reader tries, sleeps for a little of the time that it has waited so far, and
+tries again: it comes late by at most that share, and a long wait costs nearly nothing.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+from ray.exceptions import RayChannelError, RayChannelTimeoutError
+from ray.experimental.channel import ChannelInterface
+from ray.experimental.channel.shared_memory_channel import SharedMemoryType
+
+SHARE = 0.02
+"""What part of the time waited so far a reader sleeps before it tries again."""
+SHORTEST, LONGEST = 50e-6, 5e-3
+"""Bounds of that sleep, in seconds."""
+
+_NOTHING = object()
+_closed: set[str] = set()
+"""The channels that were closed in this process.
+
+Ray closes a copy of a channel, which does not know the larger buffer that the channel in use may have
+changed to by now; a reader of that one would wait for ever.
+"""
+
+
+def nap(since: float) -> None:
+    """Sleep before the next try of one who waits since `since` (`time.monotonic()`)."""
+    time.sleep(min(max(SHARE * (time.monotonic() - since), SHORTEST), LONGEST))
+
+
+class QuietChannel(ChannelInterface):  # type: ignore[misc]
+    """A channel of Ray's with another way to wait for a value."""
+
+    def __init__(self, channel: Any, name: str) -> None:
+        self._channel = channel
+        self._name = name
+        self._value: Any = _NOTHING
+        self._since: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return QuietChannel, (self._channel, self._name)
+
+    def ensure_registered_as_writer(self) -> None:
+        """As Ray says."""
+        self._channel.ensure_registered_as_writer()
+
+    def ensure_registered_as_reader(self) -> None:
+        """As Ray says."""
+        self._channel.ensure_registered_as_reader()
+
+    def write(self, value: Any, timeout: float | None = None) -> None:
+        """As Ray says; with a buffer for every request in flight it never has to wait."""
+        if self._name in _closed:
+            raise RayChannelError("the channel is closed")
+        self._channel.write(value, timeout)
+
+    def ready(self) -> bool:
+        """Whether `read` would return at once; the value is fetched then, and kept for `read`."""
+        if self._value is _NOTHING:
+            if self._name in _closed:
+                raise RayChannelError("the channel is closed")
+            try:
+                self._value = self._channel.read(0)
+            except RayChannelTimeoutError:
+                return False
+        return True
+
+    def read(self, timeout: float | None = None) -> Any:
+        """The next value; `RayChannelTimeoutError` after `timeout` seconds (None, -1: never)."""
+        start = time.monotonic()
+        end = None if timeout is None or timeout < 0 else start + timeout
+        if self._since is None:
+            self._since = start
+        while not self.ready():
+            if end is not None and time.monotonic() >= end:
+                raise RayChannelTimeoutError(f"nothing came within {timeout} s")
+            nap(self._since)
+        value, self._value, self._since = self._value, _NOTHING, None
+        return value
+
+    def close(self) -> None:
+        """Readers and writers of the channel get a `RayChannelError` from now on."""
+        _closed.add(self._name)
+        self._channel.close()
+
+
+class QuietType(SharedMemoryType):  # type: ignore[misc]
+    """The type of such channels: `node.type_hint = QuietType(num_shm_buffers=N)`."""
+
+    def create_channel(self, *args: Any, **kwargs: Any) -> QuietChannel:
+        """As Ray says."""
+        return QuietChannel(super().create_channel(*args, **kwargs), uuid.uuid4().hex)

@@ -1,0 +1,169 @@
+"""A rank at work: its parts loaded, the tensors of the request that it is at, and how long all takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from optc.models.errors import CheckError, InputError, OptcError
+from optc.models.session import first_line
+from optc.targets.artifact import Artifact, load
+from optc.targets.base import Runner
+from optc.targets.cluster.program import Array, Collective, Part, Program
+from optc.targets.cluster.steps import Key, Step, Steps, steps_of
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What goes through the ranks in the place of tensors once a part has failed."""
+
+    error: OptcError
+
+
+Payload = dict[Key, Array | None] | Failure
+"""What a step sends to another: tensors and pieces by key."""
+
+
+@dataclass
+class Times:
+    """Seconds in steps, seconds between them, and requests that went through."""
+
+    busy: float = 0.0
+    waiting: float = 0.0
+    micro_batches: int = 0
+
+
+class Worker:
+    """Rank number `rank` of a program; `runners` by the names of its parts."""
+
+    def __init__(self, program: Program, rank: int, runners: Mapping[str, Runner]) -> None:
+        self._program = program
+        self._rank = rank
+        self._runners = runners
+        self._steps: Steps = steps_of(program)
+        mine = [index for index, step in enumerate(self._steps.steps) if step.rank == rank]
+        self._first, self._last = mine[0], mine[-1]
+        self._values: dict[str, Array] = {}
+        self._pieces: dict[Key, Array | None] = {}
+        self._failure: Failure | None = None
+        self._ended: float | None = None
+        self.times = Times()
+
+    def run(self, index: int, arrived: Sequence[Payload]) -> list[Payload]:
+        """Do step `index` with what arrived; what it sends, in the order of `sends`, outputs at the end.
+
+        Where an earlier step or this one has failed, everything it sends is the `Failure`.
+        """
+        start = time.perf_counter()
+        self.times.waiting += start - (start if self._ended is None else self._ended)
+        step = self._steps.steps[index]
+        if index == self._first:
+            self._forget()
+        answers = self._guarded(index, step, arrived)
+        if index == self._last:
+            self._forget()
+            self.times.micro_batches += 1
+        self._ended = time.perf_counter()
+        self.times.busy += self._ended - start
+        return answers
+
+    def _guarded(self, index: int, step: Step, arrived: Sequence[Payload]) -> list[Payload]:
+        names = self._steps.outputs.get(index, ())
+        self._failure = self._failure or next((p for p in arrived if isinstance(p, Failure)), None)
+        if self._failure is None:
+            try:
+                self._do(step, [payload for payload in arrived if not isinstance(payload, Failure)])
+                sent: list[Payload] = [
+                    {key: self._item(key, self._steps.steps[to].rank) for key in keys}
+                    for to, keys in step.sends
+                ]
+                return [*sent, {name: self._values[name] for name in names}] if names else sent
+            except Exception as error:
+                self._failure = Failure(self._explain(step, error))
+        return [self._failure] * (len(step.sends) + bool(names))
+
+    def _do(self, step: Step, arrived: Sequence[dict[Key, Array | None]]) -> None:
+        for payload in arrived:
+            for key, array in payload.items():
+                if isinstance(key, tuple):
+                    self._pieces[key] = array
+                elif array is not None:
+                    self._values[key] = array
+        for number in step.joins:
+            collective = self._program.collectives[number]
+            pieces = [self._piece(number, collective, place) for place in range(len(collective.ranks))]
+            self._values[collective.result] = collective.join(pieces)
+        if step.part is not None:
+            part = self._program.ranks[self._rank].parts[step.part]
+            feeds = {name: self._values[name] for name in part.inputs}
+            self._values |= self._runners[part.name].run(feeds)
+
+    def _piece(self, number: int, collective: Collective, place: int) -> Array | None:
+        """What this rank gets from the one at `place`, itself included."""
+        me = collective.ranks.index(self._rank)
+        if place == me:
+            return collective.piece(me, me, self._values[collective.source])
+        return self._pieces[number, place]
+
+    def _item(self, key: Key, to: int) -> Array | None:
+        """What rank `to` gets: a tensor, or its piece of a collective's source."""
+        if isinstance(key, str):
+            return self._values[key]
+        collective = self._program.collectives[key[0]]
+        piece = collective.piece(key[1], collective.ranks.index(to), self._values[collective.source])
+        return None if piece is None else np.ascontiguousarray(piece)
+
+    def _forget(self) -> None:
+        self._values, self._pieces, self._failure = {}, {}, None
+
+    def _explain(self, step: Step, error: Exception) -> OptcError:
+        part = self._program.ranks[self._rank].parts[step.part].name if step.part is not None else None
+        where = f"rank {self._rank}" + (f", part '{part}'" if part is not None else "")
+        if isinstance(error, OptcError):
+            return type(error)(f"{where}: {error}")
+        return CheckError(f"{where}: {type(error).__name__}: {first_line(error)}")
+
+
+def run_here(program: Program, workers: Sequence[Worker], feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """One request through all ranks (`workers`, one per rank) in this process; raises what a part raises."""
+    schedule = steps_of(program)
+    boxes: list[list[Payload]] = [[{name: feeds[name] for name in step.feeds}] for step in schedule.steps]
+    outputs: dict[str, Array] = {}
+    for index, step in enumerate(schedule.steps):
+        answers = workers[step.rank].run(index, boxes[index])
+        for answer in answers:
+            if isinstance(answer, Failure):
+                raise answer.error
+        for (to, _), answer in zip(step.sends, answers, strict=False):
+            boxes[to].append(answer)
+        if index in schedule.outputs:
+            outputs |= answers[-1]  # type: ignore[arg-type]
+    return {name: outputs[name] for name in program.outputs}
+
+
+def load_parts(folder: Path, program: Program, rank: int) -> dict[str, Runner]:
+    """The parts of a rank, loaded; `InputError` where one is missing, damaged, or another's artifact."""
+    runners = {}
+    for part in program.ranks[rank].parts:
+        try:
+            runners[part.name] = checked(folder, part).runner()
+        except OptcError as error:
+            raise type(error)(f"rank {rank}, part '{part.name}': {error}") from error
+    return runners
+
+
+def checked(folder: Path, part: Part) -> Artifact:
+    """The artifact of a part; `InputError` where it is missing, damaged, or not the part's."""
+    artifact = load(folder / part.name)
+    for what, names in (("inputs", part.inputs), ("outputs", part.outputs)):
+        found = sorted(spec["name"] for spec in artifact.manifest[what])
+        if found != sorted(names):
+            raise InputError(
+                f"{folder / part.name}: another part's artifact: its {what} are {', '.join(found)}, the plan "
+                f"says {', '.join(sorted(names))}; partition the model again"
+            )
+    return artifact

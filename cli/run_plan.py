@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optc.cli.settings import Settings
+from optc.models.errors import OptcError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,13 +70,35 @@ def _run(
     window = plan.schedule.in_flight(plan.program.stages)
     with RayEngine(plan.folder, plan.program, plan.replicas, window, address) as ray:
         start = time.perf_counter()
-        results = list(ray.run(requests))
+        results = [_answered(answer) for answer in ray.run(requests)]
         seconds = time.perf_counter() - start
-        return results, {"engine": engine, "seconds": seconds, **ray.metrics()}
+        return results, {"engine": engine, "seconds": seconds, **asdict(ray.metrics())}
+
+
+def _answered(answer: Arrays | OptcError) -> Arrays:
+    """The outputs; the error that a request was answered with is raised."""
+    if isinstance(answer, OptcError):
+        raise answer
+    return answer
 
 
 def _print_metrics(metrics: dict[str, Any], count: int) -> None:
-    from optc.cli.console import console
+    from optc.cli.console import console, number, print_table
+    from optc.targets.cluster.picture import seconds_text
 
     seconds = metrics["seconds"]
-    console().print(f"{count} micro-batches in {seconds:.3g} s ({count / seconds:.4g} a second)")
+    ranks = metrics.get("ranks", [])
+    if ranks:
+        rows = [
+            (
+                f"{r['replica']}.{r['rank']}" if len(metrics["answered"]) > 1 else str(r["rank"]),
+                str(r["stage"]),
+                number(r["micro_batches"]),
+                seconds_text(r["busy"]),
+                seconds_text(r["waiting"]),
+            )
+            for r in ranks
+        ]
+        print_table(["rank", ">stage", ">micro-batches", ">busy", ">waiting"], rows)
+    restarts = f", {metrics['restarts']} ranks restarted" if metrics.get("restarts") else ""
+    console().print(f"{count} micro-batches in {seconds:.3g} s ({count / seconds:.4g} a second){restarts}")

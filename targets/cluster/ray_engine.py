@@ -182,7 +182,7 @@ class RayEngine:
 def _gpus(folder: Path, program: Program) -> tuple[int, ...]:
     """How many GPUs each rank needs, by the targets of its artifacts."""
     return tuple(
-        max(int(part_target(folder, index, part) == "cuda") for part in rank.parts)
+        max((int(part_target(folder, index, part) == "cuda") for part in rank.parts), default=0)
         for index, rank in enumerate(program.ranks)
     )
 

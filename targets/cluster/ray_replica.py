@@ -17,7 +17,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from optc import __version__
 from optc.models.errors import CheckError, InputError, OptcError
 from optc.models.session import first_line
-from optc.targets.cluster.program import Array, Program
+from optc.targets.cluster.program import CALLER, Array, Program
 from optc.targets.cluster.ray_actor import RankActor
 from optc.targets.cluster.ray_graph import Graph
 from optc.targets.cluster.steps import steps_of
@@ -130,7 +130,8 @@ class Replica:
             if isinstance(payload, Failure):
                 return type(payload.error)(f"request {job.index}: {payload.error}")
             found |= payload
-        return {name: np.array(found[name]) for name in self._program.outputs}
+        outputs = self._program.outputs.items()
+        return {n: np.array(job.feeds[n] if rank == CALLER else found[n]) for n, rank in outputs}
 
     def _recover(self, error: RayError) -> list[tuple[Job, Answer]]:
         """Take the broken graph down, and put the unanswered requests up for repetition, or give them up."""

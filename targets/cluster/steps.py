@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from optc.models.errors import InputError
-from optc.targets.cluster.program import Collective, Message, Part, Program
+from optc.targets.cluster.program import CALLER, Collective, Message, Part, Program
 
 Key = str | tuple[int, int]
 """A tensor by its name, or (collective, place): the piece from the rank at that place of its `ranks`."""
@@ -60,6 +60,8 @@ def steps_of(program: Program) -> Steps:
     )
     outputs: dict[int, tuple[str, ...]] = {}
     for name, rank in program.outputs.items():
+        if rank == CALLER:
+            continue
         where = place[home[rank, name]]
         outputs[where] = (*outputs.get(where, ()), name)
     return Steps(steps, senders, outputs)

@@ -13,7 +13,7 @@ from optc.models.errors import CheckError, InputError, OptcError
 from optc.models.session import first_line
 from optc.targets.artifact import Artifact, load
 from optc.targets.base import Runner
-from optc.targets.cluster.program import Array, Collective, Part, Program
+from optc.targets.cluster.program import CALLER, Array, Collective, Part, Program
 from optc.targets.cluster.steps import Key, Step, Steps, steps_of
 
 
@@ -46,7 +46,7 @@ class Worker:
         self._runners = runners
         self._steps: Steps = steps_of(program)
         mine = [index for index, step in enumerate(self._steps.steps) if step.rank == rank]
-        self._first, self._last = mine[0], mine[-1]
+        self._first, self._last = (mine[0], mine[-1]) if mine else (-1, -1)
         self._values: dict[str, Array] = {}
         self._pieces: dict[Key, Array | None] = {}
         self._failure: Failure | None = None
@@ -104,9 +104,9 @@ class Worker:
 
     def _piece(self, number: int, collective: Collective, place: int) -> Array | None:
         """What this rank gets from the one at `place`, itself included."""
-        me = collective.ranks.index(self._rank)
-        if place == me:
-            return collective.piece(me, me, self._values[collective.source])
+        if collective.ranks[place] == self._rank:
+            to = collective.to.index(self._rank)
+            return collective.piece(place, to, self._values[collective.source])
         return self._pieces[number, place]
 
     def _item(self, key: Key, to: int) -> Array | None:
@@ -114,7 +114,7 @@ class Worker:
         if isinstance(key, str):
             return self._values[key]
         collective = self._program.collectives[key[0]]
-        piece = collective.piece(key[1], collective.ranks.index(to), self._values[collective.source])
+        piece = collective.piece(key[1], collective.to.index(to), self._values[collective.source])
         return None if piece is None else np.ascontiguousarray(piece)
 
     def _forget(self) -> None:
@@ -142,7 +142,7 @@ def run_here(program: Program, workers: Sequence[Worker], feeds: Mapping[str, Ar
             boxes[to].append(answer)
         if index in schedule.outputs:
             outputs |= answers[-1]  # type: ignore[arg-type]
-    return {name: outputs[name] for name in program.outputs}
+    return {n: feeds[n] if rank == CALLER else outputs[n] for n, rank in program.outputs.items()}
 
 
 def load_parts(folder: Path, program: Program, rank: int) -> dict[str, Runner]:

@@ -14,14 +14,16 @@ from optc.targets.onnxruntime import OnnxRuntime
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> '
 SPREAD = {
-    "all_gather": Collective("h", "g", (0, 1), 96, axis=0, have=((0, 2), (2, 3))),
-    "all_reduce": Collective("h", "g", (0, 1), 96, reduce=True),
-    "reduce_scatter": Collective("h", "g", (0, 1), 96, reduce=True, need_axis=1, need=((0, 1), (1, 8))),
+    "all_gather": Collective("h", "g", (0, 1), (0, 1), 96, axis=0, have=((0, 2), (2, 3))),
+    "all_reduce": Collective("h", "g", (0, 1), (0, 1), 96, reduce=True),
+    "reduce_scatter": Collective(
+        "h", "g", (0, 1), (0, 1), 96, reduce=True, need_axis=1, need=((0, 1), (1, 8))
+    ),
     "halo": Collective(
-        "h", "g", (0, 1), 96, axis=1, have=((0, 4), (4, 8)), need_axis=1, need=((0, 5), (3, 8))
+        "h", "g", (0, 1), (0, 1), 96, axis=1, have=((0, 4), (4, 8)), need_axis=1, need=((0, 5), (3, 8))
     ),
     "all_to_all": Collective(
-        "h", "g", (0, 1), 96, axis=0, have=((0, 2), (2, 3)), need_axis=1, need=((0, 3), (3, 8))
+        "h", "g", (0, 1), (0, 1), 96, axis=0, have=((0, 2), (2, 3)), need_axis=1, need=((0, 3), (3, 8))
     ),
 }
 """A collective of every kind between two ranks, of tensors [3,8]."""

@@ -40,8 +40,8 @@ def test_ranks_that_pass_on_what_they_do_not_read(tmp_path: Path) -> None:
         (Rank(0, 0, (head,)), Rank(1, 0, (tails[0],)), Rank(1, 1, (tails[1],))),
         (Message("h", 0, 1, 8), Message("h", 0, 2, 8)),
         (
-            Collective("h", "g", (1, 2), 8, axis=1, have=((0, 4), (4, 8))),
-            Collective("p", "y", (1, 2), 8, reduce=True, need_axis=0, need=((0, 1), (1, 3))),
+            Collective("h", "g", (1, 2), (1, 2), 8, axis=1, have=((0, 4), (4, 8))),
+            Collective("p", "y", (1, 2), (1, 2), 8, reduce=True, need_axis=0, need=((0, 1), (1, 3))),
         ),
         ("x",),
         {"y": 2},

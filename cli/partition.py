@@ -89,6 +89,8 @@ def _how(options: dict[str, Any]) -> Partition | None:
     degrees = {n: options[n] for n in ("stages", "tensor", "data", "devices") if options[n] is not None}
     if options["objective"] and "devices" not in degrees:
         raise click.UsageError("--objective goes with --devices")
+    if options["measure"] and not degrees:
+        raise click.UsageError("--measure goes with --stages or --data")
     if not degrees:
         return None
     objective: Objective = options["objective"] or "throughput"
@@ -156,6 +158,7 @@ def plan_summary(result: Result) -> dict[str, Any]:
         "compute": list(plan.compute),
         "receive": list(plan.receive),
         "memory": list(prediction.memory),
+        "notes": list(result.notes),
     }
 
 
@@ -182,6 +185,8 @@ def _print_plan(result: Result) -> None:
         f"{assignment.data} × {assignment.stages} stages × {assignment.tensor} devices; "
         f"slowest stage {seconds_text(plan.bottleneck)}{gap}"
     )
+    for note in result.notes:
+        console().print(note)
     schedule = result.plan.schedule
     console().print(
         f"predicted: {prediction.throughput:.4g} micro-batches a second, latency "

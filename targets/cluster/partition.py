@@ -38,12 +38,16 @@ PICTURE = "plan.svg"
 
 @dataclass(frozen=True)
 class Result:
-    """What `partition` leaves: the plan on disk, what it costs, and what the passes before it did."""
+    """What `partition` leaves: the plan on disk, what it costs, and what the passes before it did.
+
+    `notes`: what was asked for and not done, and why.
+    """
 
     plan: PlanFolder
     solution: Solution
     prediction: Prediction
     outcome: Outcome
+    notes: tuple[str, ...] = ()
 
 
 def partition(
@@ -82,7 +86,15 @@ def partition(
     program, models = split(work, solution.assignment, {i.name: i.seconds for i in solution.problem.items})
     job = _Job(work, device, described, schedule, solution, prediction, program, models)
     plan = job.write(out, passes, outcome, checks)
-    return Result(plan, solution, prediction, outcome)
+    return Result(plan, solution, prediction, outcome, _notes(how, solution))
+
+
+def _notes(how: Partition | None, solution: Solution) -> tuple[str, ...]:
+    if how is None or how.tensor == solution.assignment.tensor or how.devices is not None:
+        return ()
+    return (
+        f"tensor={how.tensor}: by the model no way to share the work is faster than one device; not shared",
+    )
 
 
 def _assigned(model: Model, cluster: Cluster, how: Partition | None, seed: int) -> Solution:

@@ -21,9 +21,15 @@ def micro_batches(
 
     Where that axis is of fixed size in the model, into pieces of that size; where it is free (the same
     dimension in all inputs and outputs), into `count` even ones, or fewer where there are fewer samples.
-    Where the model has no batch axis, the feeds are one request. `InputError` where the sizes do not go
-    together.
+    Where the model has no batch axis, the feeds are one request. `InputError` where an input is missing, one
+    is none, or the sizes do not go together.
     """
+    names = [spec["name"] for spec in inputs]
+    lost = next((name for name in names if name not in feeds), None)
+    odd = next((name for name in feeds if name not in names), None)
+    if lost is not None or odd is not None:
+        what = f"input '{lost}' is missing" if lost is not None else f"'{odd}' is no input"
+        raise InputError(f"{what}; the model takes {', '.join(names)}")
     firsts = {spec["shape"][0] if spec["shape"] else None for spec in (*inputs, *outputs)}
     if not inputs or len(firsts) > 1 or None in firsts:
         return [dict(feeds)]

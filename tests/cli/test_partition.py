@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import Result
+from onnx import numpy_helper, parser
+
+Optc = Callable[..., Result]
+
+CLUSTER = """[[device]]
+name = "board"
+count = 8
+macs_per_second = 1e6
+bytes_per_second = 1e6
+memory_bytes = {memory}
+[[link]]
+between = ["board", "board"]
+latency_s = {latency}
+bytes_per_second = 1e12
+"""
+
+
+def write_cluster(memory: int = 10**9, latency: float = 1e-9) -> str:
+    Path("cluster.toml").write_text(CLUSTER.format(memory=memory, latency=latency))
+    return "cluster.toml"
+
+
+@pytest.fixture
+def mlp(tmp_path: Path) -> str:
+    """Three layers of 16 features, a batch of any size."""
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    mlp (float[N,16] x) => (float[N,16] y) {
+        a = MatMul(x, w0) b = Relu(a) c = MatMul(b, w1) d = Relu(c) y = MatMul(d, w2)
+    }"""
+    proto = parser.parse_model(
+        text.replace("float[N,16] x", "float[N,16] x, float[16,16] w0, float[16,16] w1, float[16,16] w2")
+    )
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        array = rng.normal(size=(16, 16)).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(array, f"w{i}"))
+    del proto.graph.input[1:]
+    path = tmp_path / "mlp.onnx"
+    onnx.save(proto, path)
+    return str(path)
+
+
+def partition(optc: Optc, model: str, *more: str | int) -> dict[str, Any]:
+    result = optc("partition", model, "-t", "onnxruntime", "--cluster", write_cluster(), "--json", *more)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_a_plan_and_its_folder(optc: Optc, mlp: str) -> None:
+    found = partition(optc, mlp, "--stages", 3, "--verify", "-o", "out")
+    assert (found["data"], found["stages"], found["tensor"], found["plan"]) == (1, 3, 1, "out")
+    assert len(found["compute"]) == 3 and found["gap"] >= 0
+    names = sorted(p.name for p in Path("out").iterdir())
+    assert names == ["model.onnx", "plan.json", "plan.svg", "rank0", "rank1", "rank2"]
+    texts = [e.text for e in ElementTree.parse("out/plan.svg").iter("{http://www.w3.org/2000/svg}text")]
+    assert {"stage 0", "stage 2", "rank 1", "schedule"}.issubset({str(t).split(":")[0] for t in texts})
+    for name in ("model.onnx", "rank0/model.onnx"):
+        onnx.checker.check_model(onnx.load(Path("out") / name), full_check=True)
+
+
+def test_the_same_again_byte_for_byte(optc: Optc, mlp: str) -> None:
+    for out in ("one", "two"):
+        partition(optc, mlp, "--stages", 2, "--tensor", 2, "-o", out)
+    files = sorted(p.relative_to("one") for p in Path("one").rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to("two") for p in Path("two").rglob("*") if p.is_file())
+    for file in files:
+        assert (Path("one") / file).read_bytes() == (Path("two") / file).read_bytes(), file
+
+
+@pytest.mark.parametrize(
+    "degrees", [{"stages": 2}, {"tensor": 2}, {"data": 2}, {"data": 2, "stages": 2, "tensor": 2}]
+)
+def test_run_gives_what_the_whole_model_does(optc: Optc, mlp: str, degrees: dict[str, int]) -> None:
+    options = [text for name, n in degrees.items() for text in (f"--{name}", n)]
+    found = partition(optc, mlp, *options, "-o", "plan")
+    assert {n: found[n] for n in degrees} == degrees
+    x = np.random.default_rng(1).normal(size=(11, 16)).astype(np.float32)
+    np.savez("in.npz", x=x)
+    result = optc("run", "plan", "-i", "in.npz", "-o", "out.npz", "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["micro_batches"] == 8
+    whole = onnx.load(mlp)
+    w = [numpy_helper.to_array(t) for t in whole.graph.initializer]
+    want = np.maximum(np.maximum(x @ w[0], 0) @ w[1], 0) @ w[2]
+    np.testing.assert_allclose(np.load("out.npz")["y"], want, rtol=1e-4, atol=1e-4)
+
+
+def test_annotations_say_how(optc: Optc, mlp: str) -> None:
+    partition(optc, mlp, "--stages", 2, "--tensor", 2, "-o", "first")
+    found = partition(optc, "first/model.onnx", "-o", "second")
+    assert (found["stages"], found["tensor"], found["gap"]) == (2, 2, None)
+    plans = [json.loads((Path(p) / "plan.json").read_text())["program"] for p in ("first", "second")]
+    assert plans[0] == plans[1]
+
+
+def test_the_pass_and_the_command_agree(optc: Optc, mlp: str) -> None:
+    text = f"partition{{stages=3,cluster={write_cluster()}}}"
+    assert optc("opt", mlp, "-p", f"standard,{text}", "-o", "annotated.onnx").exit_code == 0
+    partition(optc, "annotated.onnx", "-o", "by-annotations")
+    partition(optc, mlp, "--stages", 3, "-o", "by-options")
+    plans = [
+        json.loads((Path(p) / "plan.json").read_text())["program"] for p in ("by-annotations", "by-options")
+    ]
+    assert plans[0] == plans[1]
+
+
+def test_what_does_not_pay_is_said(optc: Optc, mlp: str) -> None:
+    slow = write_cluster(latency=1.0)
+    result = optc("partition", mlp, "-t", "onnxruntime", "--tensor", 2, "--cluster", slow, "-o", "plan")
+    assert (
+        result.exit_code == 0 and "tensor=2: by the model no way to share the work is faster" in result.stdout
+    )
+    assert not Path("plan/rank1").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "has no device annotations to go by; say how: --stages"),
+        (["--stages", "9"], "takes 9 devices, cluster 'cluster' has 8"),
+        (["--stages", "6"], "stages=6: the model has only 5 nodes"),
+        (["--stages", "2", "--devices", "4"], "give devices, or data, stages and tensor, not both"),
+        (["--objective", "latency"], "--objective goes with --devices"),
+        (["--measure"], "--measure goes with --stages or --data"),
+        (["--measure", "--tensor", "2"], "measure goes with stages and data only"),
+        (["--stages", "2", "--cluster", "h300"], "there is no such preset"),
+        (["--stages", "2", "--schedule", "zigzag"], "'zigzag' is not one of"),
+        (["--stages", "2", "--micro-batches", "0"], "0 is not in the range x>=1"),
+        (["--stages", "2", "-o", "mlp.onnx"], "exists and is not an artifact"),
+    ],
+)
+def test_bad_options(optc: Optc, mlp: str, options: list[str], message: str) -> None:
+    result = optc("partition", mlp, "-t", "onnxruntime", "--cluster", write_cluster(), *options)
+    assert result.exit_code == 2 and message in result.stderr and result.stderr.count("\n") == 1
+    assert not list(Path().glob("*.plan")) and not list(Path().glob(".*"))
+
+
+def test_too_little_memory(optc: Optc, mlp: str) -> None:
+    small = write_cluster(memory=2000)
+    result = optc("partition", mlp, "-t", "onnxruntime", "--stages", 2, "--cluster", small)
+    assert result.exit_code == 2 and "does not fit" in result.stderr and "fewest stages" in result.stderr
+    gpipe = ["--schedule", "gpipe", "--micro-batches", "64"]
+    result = optc("partition", mlp, "-t", "onnxruntime", "--stages", 3, "--cluster", small, *gpipe)
+    assert result.exit_code == 2 and "for 64 micro-batches at once (schedule gpipe)" in result.stderr
+
+
+def test_contradictory_annotations(optc: Optc, mlp: str) -> None:
+    partition(optc, mlp, "--stages", 2, "-o", "plan")
+    proto = onnx.load("plan/model.onnx")
+    proto.graph.node[0].device_configurations[0].pipeline_stage = 1
+    proto.graph.node[1].device_configurations[0].pipeline_stage = 0
+    onnx.save(proto, "odd.onnx")
+    result = optc("partition", "odd.onnx", "-t", "onnxruntime", "--cluster", write_cluster())
+    assert result.exit_code == 2 and "reads from node" in result.stderr and "later stage 1" in result.stderr
+
+
+Damage = Callable[[Path], object]
+
+
+def swap(plan: Path) -> None:
+    (plan / "rank0").rename(plan / "held")
+    (plan / "rank1").rename(plan / "rank0")
+    (plan / "held").rename(plan / "rank1")
+
+
+def edit(**fields: Any) -> Damage:
+    def change(plan: Path) -> None:
+        data = json.loads((plan / "plan.json").read_text())
+        (plan / "plan.json").write_text(json.dumps(data | fields))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (swap, "rank0/manifest.json is another rank's or damaged"),
+        (lambda p: shutil.rmtree(p / "rank1"), "the file rank1/manifest.json is missing"),
+        (lambda p: (p / "rank1" / "model.onnx").write_bytes(b"x"), "model.onnx is damaged"),
+        (lambda p: (p / "model.onnx").write_bytes(b"x"), "model.onnx is damaged"),
+        (lambda p: (p / "plan.json").write_text("{"), "damaged, not JSON"),
+        (edit(schema=7), "a plan of schema 7, this optc reads 1"),
+        (edit(program={}), "its program lacks 'ranks'"),
+        (edit(files={"../x": "0"}), "names '../x', which is no file of it"),
+        (edit(files={}), "names no files of rank0"),
+        (edit(schedule={"kind": "zigzag", "micro_batches": 1}), "its schedule is damaged"),
+        (edit(data="two"), "'data' is missing or no int"),
+    ],
+)
+def test_damaged_plans(optc: Optc, mlp: str, damage: Damage, message: str) -> None:
+    partition(optc, mlp, "--stages", 2, "-o", "plan")
+    damage(Path("plan"))
+    result = optc("run", "plan")
+    assert result.exit_code == 2 and message in result.stderr and result.stderr.count("\n") == 1, (
+        result.stderr
+    )
+
+
+def test_bad_runs(optc: Optc, mlp: str) -> None:
+    partition(optc, mlp, "--stages", 2, "-o", "plan")
+    for options, message in (
+        (["--device", "fsim"], "--device and --profile go with an artifact"),
+        (["--address", "here:1"], "--address goes with --engine ray"),
+    ):
+        result = optc("run", "plan", *options)
+        assert result.exit_code == 2 and message in result.stderr
+    optc("compile", mlp, "-t", "onnxruntime", "-o", "artifact")
+    result = optc("run", "artifact", "--engine", "local")
+    assert result.exit_code == 2 and "--engine goes with a plan" in result.stderr
+    np.savez("in.npz", z=np.zeros((2, 16), np.float32))
+    result = optc("run", "plan", "-i", "in.npz")
+    assert result.exit_code == 2 and "'x'" in result.stderr
+
+
+def test_without_ray(optc: Optc, mlp: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    partition(optc, mlp, "--stages", 2, "-o", "plan")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = optc("run", "plan", "--engine", "ray")
+    assert result.exit_code == 3 and "pip install 'optc[cluster]'" in result.stderr

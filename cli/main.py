@@ -13,7 +13,20 @@ import click
 from optc.cli.settings import Settings, common_options
 from optc.models.errors import OptcError
 
-VERBS = ("compile", "opt", "partition", "run", "bench", "inspect", "list", "verify", "vta", "doctor", "cache")
+VERBS = (
+    "compile",
+    "opt",
+    "partition",
+    "simulate",
+    "run",
+    "bench",
+    "inspect",
+    "list",
+    "verify",
+    "vta",
+    "doctor",
+    "cache",
+)
 """The modules of this package that hold a `command`, in the order of the help."""
 
 INTERRUPTED = 130

@@ -40,12 +40,14 @@ class Link:
 class Cluster:
     """Devices in order, and the links between pairs of them, each direction the same.
 
-    `links` has each pair once, by the devices' names in order.
+    `links` has each pair once, by the devices' names in order. `caller`: what requests and answers go over
+    between the devices and whoever uses them; None: they cost nothing.
     """
 
     name: str
     devices: tuple[Device, ...]
     links: Mapping[tuple[str, str], Link]
+    caller: Link | None = None
 
     def link(self, a: str, b: str) -> Link:
         """The link between two devices; `InputError` where there is none."""
@@ -66,7 +68,8 @@ def load_cluster(what: str | Path) -> Cluster:
     A file has a `[[device]]` table for each device (`name`, `macs_per_second`, `bytes_per_second`,
     `memory_bytes`; with `count = n` it stands for n devices NAME0, NAME1, …) and a `[[link]]` table for each
     link (`between`: two names, `latency_s`, `bytes_per_second`). A counted name stands for all its devices:
-    `between = ["gpu", "gpu"]` links every pair of them.
+    `between = ["gpu", "gpu"]` links every pair of them. A `[caller]` table (`latency_s`, `bytes_per_second`)
+    says what requests come and answers go over.
     """
     path = Path(what)
     if path.suffix != ".toml":
@@ -86,7 +89,7 @@ def load_cluster(what: str | Path) -> Cluster:
 
 
 def _cluster(data: dict[str, Any], path: Path) -> Cluster:
-    _refuse_unknown(data, {"device", "link"}, str(path))
+    _refuse_unknown(data, {"caller", "device", "link"}, str(path))
     groups: dict[str, list[Device]] = {}
     for table in _tables(data, "device", path):
         name = table.get("name")
@@ -107,7 +110,18 @@ def _cluster(data: dict[str, Any], path: Path) -> Cluster:
     links: dict[tuple[str, str], Link] = {}
     for table in _tables(data, "link", path):
         _add_link(links, table, members, names, path)
-    return Cluster(path.stem, devices, links)
+    return Cluster(path.stem, devices, links, _caller(data, path))
+
+
+def _caller(data: dict[str, Any], path: Path) -> Link | None:
+    table = data.get("caller")
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: 'caller' must be written as a [caller] table")
+    where = f"{path}: caller"
+    _refuse_unknown(table, {"latency_s", "bytes_per_second"}, where)
+    return Link(_figure(table, "latency_s", where, least=0), _figure(table, "bytes_per_second", where))
 
 
 def _devices(name: str, table: dict[str, Any], where: str) -> list[Device]:

@@ -35,7 +35,7 @@ def stage_cluster(cluster: Cluster, data: int, stages: int, tensor: int) -> Clus
         for a in range(stages)
         for b in range(a + 1, stages)
     }
-    return Cluster(cluster.name, devices, links)
+    return Cluster(cluster.name, devices, links, cluster.caller)
 
 
 def group_link(cluster: Cluster, data: int, stages: int, tensor: int) -> Link:

@@ -42,7 +42,7 @@ def plan_json(problem: Problem, cluster: Cluster, plan: Plan) -> dict[str, Any]:
         ],
         "weights": [{"name": w.name, "readers": list(w.readers), "bytes": w.bytes} for w in problem.weights],
         "unknown": problem.unknown,
-        "cluster": cluster_json(Cluster(cluster.name, devices, cluster.links)),
+        "cluster": cluster_json(Cluster(cluster.name, devices, cluster.links, cluster.caller)),
         "stage": list(plan.stage),
         "compute": list(plan.compute),
         "receive": list(plan.receive),
@@ -55,7 +55,7 @@ def plan_json(problem: Problem, cluster: Cluster, plan: Plan) -> dict[str, Any]:
 
 
 def cluster_json(cluster: Cluster) -> dict[str, Any]:
-    """`name`, `devices` and the `links` between them, as in `plan_json`."""
+    """`name`, `devices`, the `links` between them and to the `caller` (or null), as in `plan_json`."""
     names = {device.name for device in cluster.devices}
     return {
         "name": cluster.name,
@@ -65,6 +65,7 @@ def cluster_json(cluster: Cluster) -> dict[str, Any]:
             for ends, link in cluster.links.items()
             if names.issuperset(ends)
         ],
+        "caller": asdict(cluster.caller) if cluster.caller else None,
     }
 
 
@@ -102,9 +103,10 @@ def read_cluster(data: Mapping[str, Any]) -> Cluster:
     for link in data["links"]:
         a, b = link["between"]
         links[a, b] = Link(link["latency_s"], link["bytes_per_second"])
-    return Cluster(
-        data["name"], tuple(Device(*(d[figure] for figure in figures)) for d in data["devices"]), links
-    )
+    devices = tuple(Device(*(d[figure] for figure in figures)) for d in data["devices"])
+    caller = data.get("caller")
+    over = Link(caller["latency_s"], caller["bytes_per_second"]) if caller else None
+    return Cluster(data["name"], devices, links, over)
 
 
 def _plan(data: Mapping[str, Any]) -> Plan:

@@ -86,7 +86,7 @@ def evaluate(model: Model, cluster: Cluster, assignment: Assignment) -> Solution
 
 
 def _first(cluster: Cluster, count: int) -> Cluster:
-    return Cluster(cluster.name, cluster.devices[:count], cluster.links)
+    return Cluster(cluster.name, cluster.devices[:count], cluster.links, cluster.caller)
 
 
 def search(

@@ -100,6 +100,12 @@ class PlanFolder:
         for rank in self.program.ranks:
             yield from rank.parts
 
+    def border_bytes(self) -> dict[str, int]:
+        """Bytes a micro-batch of the model's inputs and outputs; free dimensions count as 1."""
+        values = self.data["plan"]["values"]
+        ends = [v for v in values if v["producer"] < 0 or v["kept"]]
+        return {v["name"].removesuffix(": whole"): int(v["bytes"]) for v in ends}
+
     def artifact(self, part: Part) -> Artifact:
         """The artifact of a part, its files checked (`InputError`)."""
         return load(self.folder / part.name)

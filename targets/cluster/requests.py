@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optc.models.errors import InputError
-from optc.targets.feeds import Spec
+from optc.targets.feeds import Spec, check_arrays
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -21,15 +21,11 @@ def micro_batches(
 
     Where that axis is of fixed size in the model, into pieces of that size; where it is free (the same
     dimension in all inputs and outputs), into `count` even ones, or fewer where there are fewer samples.
-    Where the model has no batch axis, the feeds are one request. `InputError` where an input is missing, one
-    is none, or the sizes do not go together.
+    Where the model has no batch axis, the feeds are one request. `InputError` where the arrays do not fit
+    the inputs, or the sizes do not go together.
     """
-    names = [spec["name"] for spec in inputs]
-    lost = next((name for name in names if name not in feeds), None)
-    odd = next((name for name in feeds if name not in names), None)
-    if lost is not None or odd is not None:
-        what = f"input '{lost}' is missing" if lost is not None else f"'{odd}' is no input"
-        raise InputError(f"{what}; the model takes {', '.join(names)}")
+    if set(feeds) != {spec["name"] for spec in inputs}:
+        check_arrays(inputs, feeds)
     firsts = {spec["shape"][0] if spec["shape"] else None for spec in (*inputs, *outputs)}
     if not inputs or len(firsts) > 1 or None in firsts:
         return [dict(feeds)]
@@ -47,7 +43,10 @@ def micro_batches(
     else:
         raise InputError(f"the model takes {size} samples at once, {total} are given; give a multiple")
     pairs = zip(ends[:-1], ends[1:], strict=True)
-    return [{name: array[a:b] for name, array in feeds.items()} for a, b in pairs]
+    cut = [{name: array[a:b] for name, array in feeds.items()} for a, b in pairs]
+    for request in cut:
+        check_arrays(inputs, request)
+    return cut
 
 
 def joined(results: Sequence[Arrays]) -> Arrays:

@@ -8,10 +8,11 @@ caller, too: it hands requests out and takes results back, in order, one after t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
+from optc.models.errors import InputError
 from optc.passes.partition.cluster import Cluster, Link
 from optc.targets.cluster.program import Collective, Message, Part, Program
 
@@ -67,9 +68,15 @@ def simulate(
 ) -> Timeline:
     """Run `requests` micro-batches through `replicas` copies, at most `in_flight` at once in each.
 
-    Rank r of replica d is on the cluster's device number d × ranks + r; the parts' seconds are those of the
-    program. `record` keeps the spans. `InputError` where a link is missing.
+    Rank r of replica d is on the cluster's device number d × ranks + r; where there are fewer devices, the
+    other replicas are on copies of the cluster. The parts' seconds are those of the program.
+    `record` keeps the spans. `InputError` where there are too few devices, or a link is missing.
     """
+    if not copies_of(program, cluster):
+        raise InputError(
+            f"simulate: the plan has {len(program.ranks)} ranks, cluster '{cluster.name}' only "
+            f"{len(cluster.devices)} devices"
+        )
     return _Simulation(program, cluster, requests, in_flight, replicas, caller or Caller(), record).run()
 
 
@@ -116,7 +123,9 @@ class _Simulation:
         record: bool,
     ) -> None:
         self.requests, self.in_flight, self.caller, self.record = requests, in_flight, caller, record
-        tasks = [_tasks(program, cluster, replica) for replica in range(replicas)]
+        copies = min(replicas, copies_of(program, cluster))
+        different = [_tasks(program, cluster, replica) for replica in range(copies)]
+        tasks = [different[replica % len(different)] for replica in range(replicas)]
         self.replicas = [_Replica(number, tasks) for number in range(replicas)]
         self.tasks = tasks
         self.events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -213,10 +222,33 @@ class _Simulation:
         self._call(now)
 
 
+def caller_of(program: Program, sizes: Mapping[str, int], over: Link | None) -> Caller:
+    """What the caller spends where requests and answers go over a link.
+
+    `sizes`: bytes of the model's inputs and outputs by name. An input goes to every rank that reads it.
+    """
+    if over is None:
+        return Caller()
+    read = [
+        n for rank in program.ranks for n in {n for p in rank.parts for n in p.inputs if n in program.inputs}
+    ]
+    giving = [n for n, rank in program.outputs.items() if rank >= 0]
+    return Caller(
+        sum(over.seconds(sizes.get(name, 0)) for name in read),
+        over.seconds(sum(sizes.get(name, 0) for name in giving)),
+    )
+
+
+def copies_of(program: Program, cluster: Cluster) -> int:
+    """How many replicas the cluster has devices for."""
+    return len(cluster.devices) // len(program.ranks)
+
+
 def _tasks(program: Program, cluster: Cluster, replica: int) -> list[_Task]:
     """The parts in an order in which they can run."""
     numbers = {(rank, name): i for i, (rank, part) in enumerate(program.order) for name in part.outputs}
-    names = [device.name for device in cluster.devices[replica * len(program.ranks) :]]
+    ranks = len(program.ranks)
+    names = [device.name for device in cluster.devices[replica * ranks : (replica + 1) * ranks]]
 
     def link(a: int, b: int) -> Link:
         return cluster.link(names[a], names[b])

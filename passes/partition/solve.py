@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from optc.models.errors import InputError
 from optc.models.model import Model
+from optc.passes.cost import Cost
 from optc.passes.partition.assignment import Assignment
 from optc.passes.partition.cluster import Cluster
 from optc.passes.partition.measured import with_measured_seconds
@@ -40,6 +41,11 @@ class Solution:
     def latency(self) -> float:
         """Seconds of one micro-batch from the first stage to the end of the last, no other under way."""
         return sum(self.plan.compute) + sum(self.plan.receive)
+
+    @property
+    def cost(self) -> Cost:
+        """One micro-batch on one replica: its latency, and the bytes that go between stages."""
+        return Cost(f"estimated: {self.cluster.name}", self.latency, bytes=sum(self.plan.sent.values()))
 
 
 def solve(

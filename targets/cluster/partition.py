@@ -174,6 +174,7 @@ class _Job:
             "schedule": asdict(self.schedule),
             "program": program_json(self.program),
             "plan": plan_json(solution.problem, solution.cluster, solution.plan),
+            "cost": asdict(solution.cost),
             "predicted": asdict(self.prediction),
             "versions": package_versions(),
         }

@@ -35,7 +35,7 @@ class PlanFolder:
 
     `data` holds JSON types: `schema`, `files` (path: sha256), `target`, `data` (replicas), `program` (see
     `program_json`), `schedule` (`kind`, `micro_batches`), `plan` (see `optc.passes.partition.plan_json`),
-    `predicted`, `versions`.
+    `cost` (of one micro-batch), `predicted`, `versions`.
     """
 
     def __init__(self, folder: Path, data: dict[str, Any]) -> None:

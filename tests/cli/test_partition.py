@@ -232,3 +232,42 @@ def test_without_ray(optc: Optc, mlp: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "ray", None)
     result = optc("run", "plan", "--engine", "ray")
     assert result.exit_code == 3 and "pip install 'optc[cluster]'" in result.stderr
+
+
+def test_simulated_plans(optc: Optc, mlp: str) -> None:
+    found = partition(optc, mlp, "--stages", 2, "--data", 2, "-o", "plan")
+    result = optc("simulate", "plan", "--scale", "1,2,500", "--plot", "scale.svg", "--json")
+    assert result.exit_code == 0, result.stderr
+    runs = json.loads(result.stdout)["runs"]
+    assert [r["devices"] for r in runs] == [2, 4, 1000]
+    for run in runs:
+        assert run["throughput"] == pytest.approx(run["replicas"] * found["throughput"] / 2, rel=0.15)
+    texts = [e.text for e in ElementTree.parse("scale.svg").iter("{http://www.w3.org/2000/svg}text")]
+    assert "devices" in texts and "simulated" in texts
+    plain = optc("simulate", "plan", "--micro-batches", 5)
+    assert plain.exit_code == 0 and "replicas" in plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scale", "0"], "give numbers of replicas above 0"),
+        (["--scale", "many"], "give numbers of replicas above 0"),
+        (["--plot", "x.png"], "give it a file name that ends in .svg"),
+        (["--cluster", "small.toml"], "the plan has 3 ranks, cluster 'small' only 1 devices"),
+        (["--cluster", "h300"], "there is no such preset"),
+    ],
+)
+def test_bad_simulations(optc: Optc, mlp: str, options: list[str], message: str) -> None:
+    partition(optc, mlp, "--stages", 3, "-o", "plan")
+    Path("small.toml").write_text(CLUSTER.partition("[[link]]")[0].format(memory=1).replace("= 8", "= 1"))
+    result = optc("simulate", "plan", *options)
+    assert result.exit_code == 2 and message in result.stderr
+    assert not Path("x.png").exists()
+
+
+def test_a_link_that_is_missing(optc: Optc, mlp: str) -> None:
+    text = CLUSTER.partition("[[link]]")[0].format(memory=10**9)
+    Path("lonely.toml").write_text(text)
+    result = optc("partition", mlp, "-t", "onnxruntime", "--stages", 2, "--cluster", "lonely.toml")
+    assert result.exit_code == 2 and "no link between 'board0' and 'board1'; add a [[link]]" in result.stderr

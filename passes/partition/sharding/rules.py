@@ -27,7 +27,7 @@ _RULES: Mapping[str, Callable[[Op], Iterator[Factor]]] = {
     **dict.fromkeys(_ELEMENTWISE, rules_pointwise.elementwise),
     **dict.fromkeys(_REDUCTIONS, rules_pointwise.reduce),
     **dict.fromkeys(("ArgMax", "ArgMin"), rules_pointwise.arg),
-    **dict.fromkeys(("AveragePool", "LpPool", "MaxPool"), rules_spatial.pool),
+    **dict.fromkeys(rules_spatial.POOLS, rules_spatial.pool),
     **dict.fromkeys(("Conv", "ConvTranspose"), rules_spatial.convolution),
     **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), rules_pointwise.quantize),
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), rules_shape.view),
@@ -138,9 +138,9 @@ def _anchor(op: Op, factor: Factor, layout: Layout) -> tuple[Spec, object]:
 
 
 def _sound(op: Op, factor: Factor, layout: Layout) -> bool:
-    """Whether runtimes take what the devices see at the window's ends: a pool's padding below its extent."""
+    """Whether ONNX Runtime takes what the devices see: it wants a pool's padding below the pool's size."""
     split = layout.outputs[0]
-    if factor.window is None or split is None or factor.window.transposed:
+    if factor.window is None or split is None or op.kind not in rules_spatial.POOLS:
         return True
-    pads = [pad for out in split.ranges for pad in factor.window.pads(out)]
-    return "Conv" in op.kind or max(pads) < factor.window.extent
+    size = (op.ints("kernel_shape") or [0])[split.axis - 2 :][0]
+    return all(pad < size for out in split.ranges for pad in factor.window.pads(out))

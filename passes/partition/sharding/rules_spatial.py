@@ -9,6 +9,8 @@ from optc.passes.partition.sharding.op import Op
 from optc.passes.partition.sharding.rules_linear import bias_once
 from optc.passes.partition.sharding.window import windows
 
+POOLS = ("AveragePool", "LpPool", "MaxPool")
+
 
 def convolution(op: Op) -> Iterator[Factor]:
     """Conv and ConvTranspose; W is [M, C / group, ...], transposed [C, M / group, ...]."""

@@ -142,6 +142,16 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "GlobalAveragePool": (f"{IMAGE} {{ y = GlobalAveragePool(x) }}", {}, "1"),
     "Add, broadcasting": ("(float[4,1,6] x, float[5,6] z) => (y) { y = Add(x, z) }", {}, "012"),
+    "Add, a Constant node": (
+        "(float[N,4] x) => (y) { c = Constant<value = float[4] {1., 2., 3., 4.}>() y = Add(x, c) }",
+        {},
+        "1",
+    ),
+    "Mul, a Constant of floats": (
+        "(float[N,2] x) => (y) { c = Constant<value_floats = [2., 3.]>() y = Mul(x, c) }",
+        {},
+        "1",
+    ),
     "Where": ("(bool[4,1] q, float[5] x) => (y) { y = Where(q, x, z) }", {"z": (4, 5)}, "01"),
     "Clip": ("(float[N,6] x) => (y) { y = Clip(x, a, b) }", {"a": np.float32(0), "b": np.float32(1)}, "1"),
     "Clip, above": ("(float[N,6] x) => (y) { y = Clip(x, , b) }", {"b": np.float32(1)}, "1"),
@@ -244,6 +254,13 @@ def test_every_layout_of_a_node_gives_what_the_node_gives(name: str, count: int)
     for layout in layouts(op_of(model), count)[1:]:
         sharding = Sharding(count, {model.view.nodes[-1].outputs[0].name: layout})
         check_sharded(model, sharding, random_feeds(model, S=3, W=9))
+
+
+def test_a_constant_that_callers_may_override_is_a_value() -> None:
+    model = parse("(float[4,6] x, float[5] b) => (y) { y = Gemm(x, w, b) }", w=(6, 5), b=(5,))
+    assert [axes(layout) for layout in layouts(op_of(model), 2)[1:]] == ["0", "1"]
+    facts = Facts.of(model)
+    assert "w" in facts.constants and "b" not in facts.constants
 
 
 def test_softmax_before_opset_13_sums_over_all_that_follows() -> None:

@@ -154,6 +154,21 @@ def test_collectives_take_as_long_as_the_busiest_device() -> None:
     assert reduce_seconds(have, (6, 4), 240.0, link, 3) == pytest.approx(2 + 2 * 12)
 
 
+def test_subgraphs_read_values_whole() -> None:
+    model = parse(
+        "(bool q, float[2,64] x) => (float[2,64] y) { a = MatMul(x, w) y = If(q) <"
+        "then_branch = t () => (float[2,64] u) { u = Neg(a) },"
+        "else_branch = e () => (float[2,64] v) { v = Identity(x) }> }",
+        w=(64, 64),
+    )
+    sharding = shard(model, DEVICE, LINK, 2)
+    assert set(sharding.layouts) == {"a"}
+    work = Work(model, DEVICE, LINK, 2)
+    assert list(work.reads(1, work.whole(1))) == [("q", None), ("a", None), ("x", None)]
+    local = sum(work.seconds(*pair) for pair in enumerate([sharding.layouts["a"], work.whole(1)]))
+    assert seconds(model, sharding) == pytest.approx(local + LINK.seconds(2 * 32 * 4))
+
+
 def every_sharding(model: Model, count: int) -> list[Sharding]:
     work = Work(model, DEVICE, LINK, count)
     return [
@@ -220,6 +235,29 @@ def test_networks_give_the_same_in_the_layouts_found(
         "all_to_all",
         "halo",
     }
+
+
+FULL = {
+    "resnet50": lambda: resnet.build_resnet_v1(50),
+    "mobilenet": mobilenet.build_mobilenet_v2,
+    "bert": build_bert_encoder,
+    "gpt": lambda: build_gpt_decoder(GptSizes(48, 768, 12, 50257, 1024)),
+    "inception": inception.build_inception,
+    "unet": build_unet,
+    "squeezenet": lambda: squeezenet.build_squeezenet(RandomParameters()),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 7])
+@pytest.mark.parametrize("name", FULL)
+def test_full_networks_give_the_same_in_the_layouts_found(name: str, count: int) -> None:
+    model = Model(FULL[name]())
+    device = Device("d", 1e11, 1e10, 10**10)
+    sharding = shard(model, device, LINK, count)
+    assert len(sharding.layouts) > len(model.view.nodes) / 2
+    moved = check_sharded(model, sharding, random_feeds(model, batch=1, sequence=16), 1e-4)
+    check_needed(model, sharding, moved)
 
 
 @st.composite

@@ -18,8 +18,9 @@ from optc.passes.partition.problem import (
 )
 from optc.passes.partition.sharding.collectives import move_seconds, reduce_seconds
 from optc.passes.partition.sharding.layout import Layout, Spec
+from optc.passes.partition.sharding.layouts import layouts, whole
 from optc.passes.partition.sharding.op import Facts, Op
-from optc.passes.partition.sharding.rules import factors, layouts, whole
+from optc.passes.partition.sharding.rules import factors
 from optc.passes.partition.sharding.units import Units
 
 

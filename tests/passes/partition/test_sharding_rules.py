@@ -10,8 +10,8 @@ from sharded import check_sharded, random_feeds
 
 from optc.models.model import Model
 from optc.passes.partition.sharding.layout import Layout, Sharding, Spec, Split
+from optc.passes.partition.sharding.layouts import allows, completed, layouts
 from optc.passes.partition.sharding.op import Facts, Op
-from optc.passes.partition.sharding.rules import allows, layouts
 
 
 def parse(text: str, opset: int = 21, **arrays: Any) -> Model:
@@ -293,6 +293,7 @@ def test_ranges_are_as_even_as_the_pieces_allow() -> None:
         ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), Split(1, ((0, 3), (3, 7))), True, True),
         ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), Split(1, ((0, 3), (3, 6))), True, False),
         ((Split(1, ((0, 1), (1, 6))), None), None, True, False),
+        ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), Split(1, ((0, 7),)), True, False),
         ((None,), None, False, False),
     ],
 )
@@ -301,6 +302,14 @@ def test_a_layout_from_elsewhere_is_allowed_or_not(
 ) -> None:
     op = op_of(parse("(float[S,6] x) => (y) { y = MatMul(x, w) }", w=(6, 7)))
     assert allows(op, Layout(inputs, (outputs,), reduce)) == allowed
+
+
+def test_what_is_read_follows_from_what_is_written() -> None:
+    op = op_of(parse(f"{IMAGE} {{ y = Conv<pads = [1,1,1,1]>(x, w) }}", w=(8, 6, 3, 3)))
+    written = Split(2, ((0, 4), (4, 13)))
+    asked = Layout((Split(2, ((0, 6), (6, 13))), None), (written,))
+    assert completed(op, asked) == Layout((Split(2, ((0, 5), (3, 13))), None), (written,))
+    assert completed(op, Layout((None, None), (written,))) is None
 
 
 def test_every_layout_that_is_offered_is_allowed() -> None:

@@ -116,6 +116,7 @@ def _window_attrs(op: Op, layout: Layout, device: int) -> dict[str, Any]:
     assert shape is not None
     found = windows(op)
     axes = len(found)
+    numbers = op.attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
     pads = op.ints("pads") or [0] * 2 * axes
     added = op.ints("output_padding") or [0] * axes
     for i, window in enumerate(found):
@@ -125,11 +126,10 @@ def _window_attrs(op: Op, layout: Layout, device: int) -> dict[str, Any]:
             pads[i], pads[axes + i] = window.pads(split.ranges[device])
             added[i] = max(0, -pads[axes + i])
             pads[axes + i] += added[i]
-        elif window is not None and not window.transposed and isinstance(size, int):
+        elif not numbers:
+            assert window is not None and isinstance(size, int), "the rule has seen to this"
             pads[i], pads[axes + i] = window.pads((0, size))
     attrs: dict[str, Any] = {"pads": pads, "auto_pad": "NOTSET"}
-    if "ceil_mode" in op.attrs:
-        attrs["ceil_mode"] = 0
     if op.kind == "ConvTranspose":
         attrs["output_padding"] = added
     return attrs

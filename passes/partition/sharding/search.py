@@ -31,13 +31,9 @@ def shard(model: Model, device: Device, link: Link, count: int, beam: int = BEAM
     nothing is gained, all are.
     """
     work = Work(model, device, link, count)
-    whole = [work.whole(place) for place in range(len(work.nodes))]
-    seconds = sum(work.seconds(place, layout) for place, layout in enumerate(whole))
-    found, least = _Search(work).run(beam)
-    if least >= seconds * (1 - 1e-9):
-        found = whole
-    both = zip(work.names, found, whole, strict=True)
-    return Sharding(count, {name: layout for name, layout, alone in both if layout != alone})
+    found, _ = _Search(work).run(beam)
+    both = enumerate(zip(work.names, found, strict=True))
+    return Sharding(count, {name: layout for i, (name, layout) in both if layout != work.whole(i)})
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ class _Search:
             self.held[pair] = holds(self.specs[have], self.specs[want])
         if self.held[pair]:
             return got
-        return 1 if want == _WHOLE else got | 1 << want
+        return got | 1 << want
 
     def _cost(self, value: int, have: int, got: int) -> float:
         """Seconds of the collectives that bring a value into all the layouts `got`."""

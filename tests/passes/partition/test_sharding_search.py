@@ -19,7 +19,7 @@ from optc.models.zoo.gpt import GptSizes, build_gpt_decoder
 from optc.models.zoo.unet import build_unet
 from optc.passes.partition.cluster import Device, Link
 from optc.passes.partition.problem import Problem
-from optc.passes.partition.sharding.collectives import move_seconds, reduce_seconds
+from optc.passes.partition.sharding.collectives import move_seconds, received, reduce_seconds
 from optc.passes.partition.sharding.layout import Layout, Sharding, Spec, Split
 from optc.passes.partition.sharding.problem import sharded_problem
 from optc.passes.partition.sharding.search import shard
@@ -97,6 +97,39 @@ def test_nothing_is_sharded_where_the_link_is_slow() -> None:
     for count in (2, 8):
         assert shard(layer(), DEVICE, SLOW, count) == Sharding(count, {})
     assert shard(layer(), DEVICE, LINK, 1) == Sharding(1, {})
+
+
+def test_a_narrow_beam_is_never_slower_than_all_whole() -> None:
+    model = parse(
+        "(float[4,64] x) => (float[4,64] y) { a = MatMul(x, u) b = Softmax(a) y = MatMul(b, v) }",
+        u=(64, 64),
+        v=(64, 64),
+    )
+    assert shard(model, DEVICE, SLOW, 2, beam=1) == Sharding(2, {})
+
+
+def test_heads_that_are_too_few_do_not_keep_others_from_being_cut() -> None:
+    model = parse(
+        "(float[1,12,3,3] x) => (float[1,12,3,3] y) { a = Conv(x, k) s = Constant<value_ints = [1,2,6,3,3]>()"
+        " b = Reshape(a, s) c = Transpose<perm = [0,2,1,3,4]>(b) t = Constant<value_ints = [1,12,3,3]>()"
+        " d = Reshape(c, t) y = Conv(d, k) }",
+        k=(12, 12, 1, 1),
+    )
+    work = Work(model, DEVICE, LINK, 3)
+    channels = Split(1, ((0, 4), (4, 8), (8, 12)))
+    by_name = dict(zip(work.names, work.layouts(), strict=True))
+    assert channels in {layout.outputs[0] for layout in by_name["a"]}
+    assert channels not in {layout.inputs[0] for layout in by_name["b"]}
+    check_sharded(model, shard(model, DEVICE, LINK, 3), random_feeds(model))
+
+
+def test_what_is_gathered_for_one_reader_is_there_for_all() -> None:
+    have, other = Split(0, ((0, 2), (2, 4))), Split(1, ((0, 1), (1, 3)))
+    halo, inner = Split(0, ((0, 3), (1, 4))), Split(0, ((0, 1), (2, 4)))
+    assert received(have, [have, inner]) == set()
+    assert received(have, [other, halo, other]) == {other, halo}
+    assert received(have, [other, None, halo]) == {None}
+    assert received(None, [other, None]) == set()
 
 
 def test_only_that_part_is_sharded_that_is_worth_it() -> None:

@@ -288,7 +288,7 @@ def test_old_normalization_of_each_element_is_not_cut() -> None:
 
 
 def test_terms_of_unknown_size_are_not_summed() -> None:
-    model = parse("(float[S,6] x) => (y) { y = MatMul(x, w) }", w=(6, 7))
+    model = parse("(float[S,6] x) => (y) { y = Gemm(x, w) }", w=(6, 7))
     facts = Facts.of(model)
     unknown = Facts({n: s for n, s in facts.shapes.items() if n != "y"}, facts.constants, facts.opset)
     assert len(layouts(unknown.op(model.view.nodes[-1]), 2)) == 1
@@ -301,6 +301,7 @@ def test_a_pool_is_not_cut_so_that_it_gets_more_padding_than_its_size() -> None:
 
 
 def test_groups_of_axes_match_from_both_ends() -> None:
+    assert view_axes((4, 1, 6), (4, 6)) == [(0, 0), (2, 1)]
     assert view_axes((4, 6, None), (4, 1, 3, 2, None)) == [(0, 0), (1, 2), (2, 4)]
     assert view_axes((None, "S", 6), (None, 6)) == [(0, 0), (2, 1)]
     assert view_axes(("B", 6, 4), (6, "B", 4)) == [(0, 0), (2, 2)]

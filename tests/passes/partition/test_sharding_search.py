@@ -123,6 +123,24 @@ def test_heads_that_are_too_few_do_not_keep_others_from_being_cut() -> None:
     check_sharded(model, shard(model, DEVICE, LINK, 3), random_feeds(model))
 
 
+def weights(problem: Problem) -> int:
+    return sum(weight.bytes for weight in problem.weights)
+
+
+def test_layouts_keep_to_the_bytes_of_weights_that_a_device_has_room_for() -> None:
+    model = layer()
+    whole = weights(Problem.of(model, DEVICE))
+    times = []
+    for part in (1.0, 0.8, 0.5, 0.3):
+        sharding = shard(model, DEVICE, SLOW, 4, weights=int(part * whole))
+        problem = sharded_problem(model, sharding, DEVICE, SLOW)
+        assert weights(problem) <= part * whole
+        times.append(problem.seconds)
+    assert times == sorted(times) and times[0] < times[-1]
+    least = sharded_problem(model, shard(model, DEVICE, SLOW, 4, weights=0), DEVICE, SLOW)
+    assert whole / 4 <= weights(least) < 0.3 * whole
+
+
 def test_what_is_gathered_for_one_reader_is_there_for_all() -> None:
     have, other = Split(0, ((0, 2), (2, 4))), Split(1, ((0, 1), (1, 3)))
     halo, inner = Split(0, ((0, 3), (1, 4))), Split(0, ((0, 1), (2, 4)))
@@ -172,6 +190,18 @@ def test_a_sharded_problem_has_the_shares_of_one_device() -> None:
     extra = LINK.seconds(2 * 4 * 4)
     assert gathering.items[1].seconds == pytest.approx(4 * (12 + 12) / 1e9 + extra)
     assert gathering.values[-1].bytes == 48 and gathering.values[-1].producer == 1
+
+
+def test_terms_that_are_scattered_take_memory_while_they_are_made() -> None:
+    model = parse("(float[2,8] x) => (float[2,6] y) { a = MatMul(x, u) y = Relu(a) }", u=(8, 6))
+    halves, thirds = Split(1, ((0, 4), (4, 8))), Split(1, ((0, 2), (2, 6)))
+    scattered = Layout((halves, Split(0, halves.ranges)), (thirds,), reduce=True)
+    after = Layout((thirds,), (thirds,))
+    problem = sharded_problem(model, Sharding(2, {"a": scattered, "y": after}), DEVICE, LINK)
+    sizes = {v.name: (v.producer, v.bytes, v.kept) for v in problem.values}
+    assert sizes["a"] == (0, 32, False) and sizes["a: terms"] == (0, 48, False)
+    assert sizes["y"] == (1, 32, False) and sizes["y: whole"] == (1, 48, True)
+    assert problem.items[0].seconds == pytest.approx(4 * (12 + 8 + 24) / 1e9 + LINK.seconds(32))
 
 
 def test_collectives_take_as_long_as_the_busiest_device() -> None:

@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from optc.passes.analysis.shapes import Shape, reshape_target
 from optc.passes.partition.sharding.layout import Layout, Spec
 from optc.passes.partition.sharding.op import Array, Facts, Op
+from optc.passes.partition.sharding.rules_spatial import POOLS
 from optc.passes.partition.sharding.window import windows
 
 _TARGET = {"Reshape": 1, "Expand": 1, "Resize": 3}
@@ -19,7 +20,7 @@ _TARGET = {"Reshape": 1, "Expand": 1, "Resize": 3}
 
 _BIAS = {"Gemm": 2, "Conv": 2, "ConvTranspose": 2}
 
-_WINDOWS = {"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"}
+_WINDOWS = {"Conv", "ConvTranspose", *POOLS}
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,10 @@ def values_of(tensor: gs.Tensor) -> Array:
     """The contents of a constant, an initializer or what a Constant node gives."""
     if isinstance(tensor, gs.Constant):
         return np.asarray(tensor.values)
-    (value,) = tensor.inputs[0].attrs.values()
-    return np.asarray(value.values if isinstance(value, gs.Constant) else value)
+    ((name, value),) = tensor.inputs[0].attrs.items()
+    if name == "value":
+        return np.asarray(value.values)
+    return np.asarray(value, np.float32 if name in ("value_float", "value_floats") else np.int64)
 
 
 def _target(op: Op, layout: Layout, device: int) -> dict[int, Array]:
@@ -113,6 +116,7 @@ def _window_attrs(op: Op, layout: Layout, device: int) -> dict[str, Any]:
     assert shape is not None
     found = windows(op)
     axes = len(found)
+    numbers = op.attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
     pads = op.ints("pads") or [0] * 2 * axes
     added = op.ints("output_padding") or [0] * axes
     for i, window in enumerate(found):
@@ -122,11 +126,10 @@ def _window_attrs(op: Op, layout: Layout, device: int) -> dict[str, Any]:
             pads[i], pads[axes + i] = window.pads(split.ranges[device])
             added[i] = max(0, -pads[axes + i])
             pads[axes + i] += added[i]
-        elif window is not None and not window.transposed and isinstance(size, int):
+        elif not numbers:
+            assert window is not None and isinstance(size, int), "the rule has seen to this"
             pads[i], pads[axes + i] = window.pads((0, size))
     attrs: dict[str, Any] = {"pads": pads, "auto_pad": "NOTSET"}
-    if "ceil_mode" in op.attrs:
-        attrs["ceil_mode"] = 0
     if op.kind == "ConvTranspose":
         attrs["output_padding"] = added
     return attrs

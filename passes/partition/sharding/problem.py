@@ -16,9 +16,9 @@ def sharded_problem(model: Model, sharding: Sharding, device: Device, link: Link
     """`Problem.of` for the slowest or largest share of each item, value and weight.
 
     The sum of a node's terms is part of the node's seconds; any other collective is part of the first item
-    that waits for it, that of a result of the whole part of the item that makes it. A value has the bytes of
-    the layout that it was made in; what a reader receives of it in another one is a value of its own, which
-    lives as long as this reader runs (a whole result as long as the result lives).
+    that waits for it (of the item that makes the value, where only the caller waits). A value has the bytes
+    of the layout that it was made in. What a reader receives of it in another one is a value of its own that
+    lives as long as this reader runs, and so are terms; a result that is gathered is kept as such.
     """
     work = Work(model, device, link, sharding.devices)
     return _Shares(work, sharding).problem(of_graph(work.graph, [device]))

@@ -74,7 +74,8 @@ def layer_normalization(op: Op) -> Iterator[Factor]:
 def batch_normalization(op: Op) -> Iterator[Factor]:
     """Every axis in inference form; channels with their four parameters."""
     rank = op.rank(0)
-    if rank and rank > 1 and len(op.outs) == 1 and not op.attrs.get("training_mode", 0):
+    plain = not op.attrs.get("training_mode", 0) and op.attrs.get("spatial", 1)
+    if rank and rank > 1 and len(op.outs) == 1 and plain:
         for axis in range(rank):
             ins = {0: 1, 1: 0, 2: 0, 3: 0, 4: 0} if axis == 1 else {0: axis}
             yield from factor(op, ins, {0: axis})

@@ -9,6 +9,8 @@ from optc.passes.partition.sharding.op import Op
 from optc.passes.partition.sharding.rules_linear import bias_once
 from optc.passes.partition.sharding.window import windows
 
+POOLS = ("AveragePool", "LpPool", "MaxPool")
+
 
 def convolution(op: Op) -> Iterator[Factor]:
     """Conv and ConvTranspose; W is [M, C / group, ...], transposed [C, M / group, ...]."""
@@ -45,8 +47,8 @@ def global_pool(op: Op) -> Iterator[Factor]:
 
 def _spatial(op: Op) -> Iterator[Factor]:
     found = windows(op)
-    explicit = op.attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not op.attrs.get("ceil_mode", 0)
-    if not explicit and None in found:
+    numbers = op.attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    if not numbers and None in found:
         return  # a device has its pads as numbers
     for axis, window in enumerate(found, start=2):
         if window is not None:

@@ -14,6 +14,12 @@ from optc.passes.partition.sharding.work import Work
 BEAM = 256
 """States that are followed; the search is exact where there are never more."""
 
+_DEAR = 1.0
+"""Seconds that a byte of weights costs where nothing but bytes counts."""
+
+_ROUNDS = 16
+"""Prices of a byte that are tried."""
+
 Lying = tuple[int, int, int]
 """A value, the layout that it lies in, and the set of layouts, a bit each, that it was received in."""
 
@@ -24,28 +30,50 @@ _WHOLE = 0
 """The number of the layout of a value that is whole."""
 
 
-def shard(model: Model, device: Device, link: Link, count: int, beam: int = BEAM) -> Sharding:
+def shard(
+    model: Model, device: Device, link: Link, count: int, weights: int | None = None, beam: int = BEAM
+) -> Sharding:
     """The layouts over `count` devices like `device`, linked by `link`, that take least time by the model.
 
     Exact where no more than `beam` states are alive at once. Never slower than every node whole; where
-    nothing is gained, all are.
+    nothing is gained, all are. `weights`: the bytes of constants that a device has room for; the fastest
+    layouts found that keep to it, the ones of fewest bytes where none do.
     """
     work = Work(model, device, link, count)
-    whole = [work.whole(place) for place in range(len(work.nodes))]
-    seconds = sum(work.seconds(place, layout) for place, layout in enumerate(whole))
-    found, least = _Search(work).run(beam)
-    if least >= seconds * (1 - 1e-9):
-        found = whole
-    both = zip(work.names, found, whole, strict=True)
-    return Sharding(count, {name: layout for name, layout, alone in both if layout != alone})
+    search = _Search(work)
+    found = search.run(beam)
+    if weights is not None and work.weight_bytes(found) > weights:
+        found = _lighter(search, weights, beam)
+    both = enumerate(zip(work.names, found, strict=True))
+    return Sharding(count, {name: layout for i, (name, layout) in both if layout != work.whole(i)})
+
+
+def _lighter(search: _Search, weights: int, beam: int) -> list[Layout]:
+    """The layouts for the lowest price of a byte of weights, in seconds, at which they keep to `weights`."""
+    low, high = 0.0, _DEAR
+    best = search.run(beam, high)
+    if search.work.weight_bytes(best) > weights:
+        return best
+    for _ in range(_ROUNDS):
+        price = (low + high) / 2 if low else high / 1024
+        found = search.run(beam, price)
+        if search.work.weight_bytes(found) > weights:
+            low = price
+        else:
+            high, best = price, found
+    return best
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """A layout of a node: what it takes, reads and writes; values and layouts by their numbers."""
+    """A layout of a node: what it takes, reads and writes; values and layouts by their numbers.
+
+    `weights`: the bytes of the constants that a device reads.
+    """
 
     layout: Layout
     seconds: float
+    weights: float
     reads: tuple[tuple[int, int], ...]
     writes: tuple[Lying, ...]
 
@@ -62,8 +90,8 @@ class _Search:
         self.ending = self._ending()
         self.choices = [self._choices(place, found) for place, found in enumerate(work.layouts())]
 
-    def run(self, beam: int) -> tuple[list[Layout], float]:
-        """The layouts of the nodes in order, and the seconds that all of it takes."""
+    def run(self, beam: int, price: float = 0.0) -> list[Layout]:
+        """The layouts of the nodes in order, where a byte of weights costs `price` seconds."""
         states: dict[State, float] = {(): 0.0}
         steps: list[dict[State, tuple[State, _Choice]]] = []
         for choices, ending in zip(self.choices, self.ending, strict=True):
@@ -72,6 +100,7 @@ class _Search:
             for state, seconds in states.items():
                 for choice in choices:
                     after, more = self._after(state, choice, ending)
+                    more += price * choice.weights
                     if seconds + more < found.get(after, float("inf")):
                         found[after] = seconds + more
                         step[after] = (state, choice)
@@ -82,7 +111,7 @@ class _Search:
         for step in reversed(steps):
             at, choice = step[at]
             layouts.append(choice.layout)
-        return layouts[::-1], states[()]
+        return layouts[::-1]
 
     def _after(self, state: State, choice: _Choice, ending: frozenset[int]) -> tuple[State, float]:
         """The state after a choice, and the seconds that it and the collectives before it take."""
@@ -109,7 +138,7 @@ class _Search:
             self.held[pair] = holds(self.specs[have], self.specs[want])
         if self.held[pair]:
             return got
-        return 1 if want == _WHOLE else got | 1 << want
+        return got | 1 << want
 
     def _cost(self, value: int, have: int, got: int) -> float:
         """Seconds of the collectives that bring a value into all the layouts `got`."""
@@ -137,7 +166,8 @@ class _Search:
                     seconds += self._cost(*lying)
                     if self.values[name] not in self.ending[place]:
                         writes.append(lying)
-            found.append(_Choice(layout, seconds, reads, tuple(writes)))
+            weights = self.work.weight_bytes([layout], place)
+            found.append(_Choice(layout, seconds, weights, reads, tuple(writes)))
         return found
 
     def _number(self, spec: Spec) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 
 from optc.models.model import Model
@@ -17,8 +19,9 @@ from optc.passes.partition.problem import (
 )
 from optc.passes.partition.sharding.collectives import move_seconds, reduce_seconds
 from optc.passes.partition.sharding.layout import Layout, Spec
+from optc.passes.partition.sharding.layouts import layouts, whole
 from optc.passes.partition.sharding.op import Facts, Op
-from optc.passes.partition.sharding.rules import factors, layouts, whole
+from optc.passes.partition.sharding.rules import factors
 from optc.passes.partition.sharding.units import Units
 
 
@@ -84,6 +87,14 @@ class Work:
         size = self.facts.shapes[name][axis]
         assert isinstance(size, int), "only axes of known size are split"
         return size
+
+    def weight_bytes(self, layouts: Sequence[Layout], start: int = 0) -> float:
+        """The bytes of constants that a device holds for the nodes from `start` on in these layouts.
+
+        A constant that is read in two layouts is held twice.
+        """
+        read = {key for place, layout in enumerate(layouts, start) for key in self.reads(place, layout)}
+        return sum(self.share(name, spec) for name, spec in read if name in self.constants)
 
     def seconds(self, place: int, layout: Layout) -> float:
         """What a node takes in `layout` on the slowest device, with the sum of its terms."""

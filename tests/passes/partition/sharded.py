@@ -15,9 +15,9 @@ from optc.models.model import Model
 from optc.models.session import Session
 from optc.passes.partition.sharding.collectives import holds, received
 from optc.passes.partition.sharding.layout import Layout, Sharding, Spec, Split
+from optc.passes.partition.sharding.layouts import allows
 from optc.passes.partition.sharding.local import cut, local_node, values_of
 from optc.passes.partition.sharding.op import Facts
-from optc.passes.partition.sharding.rules import allows
 from optc.targets.cluster.program import Collective
 
 Array = NDArray[Any]

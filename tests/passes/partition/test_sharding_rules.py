@@ -10,8 +10,9 @@ from sharded import check_sharded, random_feeds
 
 from optc.models.model import Model
 from optc.passes.partition.sharding.layout import Layout, Sharding, Spec, Split
+from optc.passes.partition.sharding.layouts import allows, completed, layouts
 from optc.passes.partition.sharding.op import Facts, Op
-from optc.passes.partition.sharding.rules import allows, layouts
+from optc.passes.partition.sharding.rules_shape import view_axes
 
 
 def parse(text: str, opset: int = 21, **arrays: Any) -> Model:
@@ -90,6 +91,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"w": (8, 6, 5)},
         "12+1",
     ),
+    "Conv, wide padding": (f"{IMAGE} {{ y = Conv<pads = [4,0,4,0]>(x, w) }}", {"w": (8, 6, 1, 1)}, "123+1"),
     "ConvTranspose": (
         f"{IMAGE} {{ y = ConvTranspose<strides = [2,2]>(x, w, b) }}",
         {"w": (6, 8, 2, 2), "b": (8,)},
@@ -123,7 +125,13 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "MaxPool, ceil and free": (
         "(float[N,6,13,W] x) => (y) { y = MaxPool<kernel_shape = [3,2], strides = [2,2], ceil_mode = 1>(x) }",
         {},
-        "1",
+        "12",
+    ),
+    "MaxPool, ceil and dilated": (
+        f"{IMAGE} {{ y = MaxPool<kernel_shape = [2,2], strides = [4,1], dilations = [3,1], ceil_mode = 1>(x)"
+        " }",
+        {},
+        "13",
     ),
     "AveragePool": (
         f"{IMAGE} {{ y = AveragePool<kernel_shape = [3,3], strides = [2,1], pads = [1,1,1,1]>(x) }}",
@@ -135,6 +143,12 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {},
         "123",
     ),
+    "AveragePool, counting pads and ceil": (
+        f"{IMAGE} {{ y = AveragePool<kernel_shape = [2,2], strides = [2,2], ceil_mode = 1,"
+        " count_include_pad = 1, pads = [0,1,0,0]>(x) }",
+        {},
+        "1",
+    ),
     "AveragePool, SAME": (
         f'{IMAGE} {{ y = AveragePool<kernel_shape = [3,2], strides = [2,2], auto_pad = "SAME_LOWER">(x) }}',
         {},
@@ -142,6 +156,16 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "GlobalAveragePool": (f"{IMAGE} {{ y = GlobalAveragePool(x) }}", {}, "1"),
     "Add, broadcasting": ("(float[4,1,6] x, float[5,6] z) => (y) { y = Add(x, z) }", {}, "012"),
+    "Add, a Constant node": (
+        "(float[N,4] x) => (y) { c = Constant<value = float[4] {1., 2., 3., 4.}>() y = Add(x, c) }",
+        {},
+        "1",
+    ),
+    "Mul, a Constant of floats": (
+        "(float[N,2] x) => (y) { c = Constant<value_floats = [2., 3.]>() y = Mul(x, c) }",
+        {},
+        "1",
+    ),
     "Where": ("(bool[4,1] q, float[5] x) => (y) { y = Where(q, x, z) }", {"z": (4, 5)}, "01"),
     "Clip": ("(float[N,6] x) => (y) { y = Clip(x, a, b) }", {"a": np.float32(0), "b": np.float32(1)}, "1"),
     "Clip, above": ("(float[N,6] x) => (y) { y = Clip(x, , b) }", {"b": np.float32(1)}, "1"),
@@ -194,6 +218,11 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "Reshape from heads": ("(float[B,S,6,4] x) => (y) { y = Reshape(x, s) }", {"s": i64(0, 0, -1)}, "2"),
     "Reshape of groups": ("(float[4,6,5] x) => (y) { y = Reshape(x, s) }", {"s": i64(2, 12, 5, 1)}, "02"),
     "Reshape, batch and rows": ("(float[B,S,24] x) => (y) { y = Reshape(x, s) }", {"s": i64(-1, 24)}, "1"),
+    "Reshape, zero is zero": (
+        "(float[4,6] x) => (y) { y = Reshape<allowzero = 1>(x, s) }",
+        {"s": i64(4, 6)},
+        "",
+    ),
     "Flatten": ("(float[N,6,2,2] x) => (y) { y = Flatten(x) }", {}, "1"),
     "Squeeze": ("(float[4,1,6] x) => (y) { y = Squeeze(x, a) }", {"a": i64(1)}, "01"),
     "Squeeze, any": ("(float[4,1,6] x) => (y) { y = Squeeze(x) }", {}, ""),
@@ -246,6 +275,38 @@ def test_every_layout_of_a_node_gives_what_the_node_gives(name: str, count: int)
         check_sharded(model, sharding, random_feeds(model, S=3, W=9))
 
 
+def test_a_constant_that_callers_may_override_is_a_value() -> None:
+    model = parse("(float[4,6] x, float[5] b) => (y) { y = Gemm(x, w, b) }", w=(6, 5), b=(5,))
+    assert [axes(layout) for layout in layouts(op_of(model), 2)[1:]] == ["0", "1"]
+    facts = Facts.of(model)
+    assert "w" in facts.constants and "b" not in facts.constants
+
+
+def test_old_normalization_of_each_element_is_not_cut() -> None:
+    model = parse(f"{IMAGE} {{ y = BatchNormalization<spatial = 0>(x, s, b, m, v) }}", 7, **BN)
+    assert layouts(op_of(model), 2) == [Layout((None,) * 5, (None,))]
+
+
+def test_terms_of_unknown_size_are_not_summed() -> None:
+    model = parse("(float[S,6] x) => (y) { y = Gemm(x, w) }", w=(6, 7))
+    facts = Facts.of(model)
+    unknown = Facts({n: s for n, s in facts.shapes.items() if n != "y"}, facts.constants, facts.opset)
+    assert len(layouts(unknown.op(model.view.nodes[-1]), 2)) == 1
+
+
+def test_a_pool_is_not_cut_so_that_it_gets_more_padding_than_its_size() -> None:
+    op = op_of(parse(*CASES["MaxPool, ceil and dilated"][:1]))
+    assert not allows(op, Layout((Split(2, ((0, 8), (8, 13))),), (Split(2, ((0, 2), (2, 4))),)))
+    assert allows(op, Layout((Split(3, ((0, 3), (2, 11))),), (Split(3, ((0, 2), (2, 10))),)))
+
+
+def test_groups_of_axes_match_from_both_ends() -> None:
+    assert view_axes((4, 1, 6), (4, 6)) == [(0, 0), (2, 1)]
+    assert view_axes((4, 6, None), (4, 1, 3, 2, None)) == [(0, 0), (1, 2), (2, 4)]
+    assert view_axes((None, "S", 6), (None, 6)) == [(0, 0), (2, 1)]
+    assert view_axes(("B", 6, 4), (6, "B", 4)) == [(0, 0), (2, 2)]
+
+
 def test_softmax_before_opset_13_sums_over_all_that_follows() -> None:
     model = parse("(float[4,5,6] x) => (y) { y = Softmax<axis = 1>(x) }", 12)
     assert [axes(layout) for layout in layouts(op_of(model), 2)[1:]] == ["0"]
@@ -276,6 +337,7 @@ def test_ranges_are_as_even_as_the_pieces_allow() -> None:
         ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), Split(1, ((0, 3), (3, 7))), True, True),
         ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), Split(1, ((0, 3), (3, 6))), True, False),
         ((Split(1, ((0, 1), (1, 6))), None), None, True, False),
+        ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), Split(1, ((0, 7),)), True, False),
         ((None,), None, False, False),
     ],
 )
@@ -284,6 +346,14 @@ def test_a_layout_from_elsewhere_is_allowed_or_not(
 ) -> None:
     op = op_of(parse("(float[S,6] x) => (y) { y = MatMul(x, w) }", w=(6, 7)))
     assert allows(op, Layout(inputs, (outputs,), reduce)) == allowed
+
+
+def test_what_is_read_follows_from_what_is_written() -> None:
+    op = op_of(parse(f"{IMAGE} {{ y = Conv<pads = [1,1,1,1]>(x, w) }}", w=(8, 6, 3, 3)))
+    written = Split(2, ((0, 4), (4, 13)))
+    asked = Layout((Split(2, ((0, 6), (6, 13))), None), (written,))
+    assert completed(op, asked) == Layout((Split(2, ((0, 5), (3, 13))), None), (written,))
+    assert completed(op, Layout((None, None), (written,))) is None
 
 
 def test_every_layout_that_is_offered_is_allowed() -> None:

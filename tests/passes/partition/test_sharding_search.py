@@ -19,7 +19,7 @@ from optc.models.zoo.gpt import GptSizes, build_gpt_decoder
 from optc.models.zoo.unet import build_unet
 from optc.passes.partition.cluster import Device, Link
 from optc.passes.partition.problem import Problem
-from optc.passes.partition.sharding.collectives import move_seconds, reduce_seconds
+from optc.passes.partition.sharding.collectives import move_seconds, received, reduce_seconds
 from optc.passes.partition.sharding.layout import Layout, Sharding, Spec, Split
 from optc.passes.partition.sharding.problem import sharded_problem
 from optc.passes.partition.sharding.search import shard
@@ -99,6 +99,57 @@ def test_nothing_is_sharded_where_the_link_is_slow() -> None:
     assert shard(layer(), DEVICE, LINK, 1) == Sharding(1, {})
 
 
+def test_a_narrow_beam_is_never_slower_than_all_whole() -> None:
+    model = parse(
+        "(float[4,64] x) => (float[4,64] y) { a = MatMul(x, u) b = Softmax(a) y = MatMul(b, v) }",
+        u=(64, 64),
+        v=(64, 64),
+    )
+    assert shard(model, DEVICE, SLOW, 2, beam=1) == Sharding(2, {})
+
+
+def test_heads_that_are_too_few_do_not_keep_others_from_being_cut() -> None:
+    model = parse(
+        "(float[1,12,3,3] x) => (float[1,12,3,3] y) { a = Conv(x, k) s = Constant<value_ints = [1,2,6,3,3]>()"
+        " b = Reshape(a, s) c = Transpose<perm = [0,2,1,3,4]>(b) t = Constant<value_ints = [1,12,3,3]>()"
+        " d = Reshape(c, t) y = Conv(d, k) }",
+        k=(12, 12, 1, 1),
+    )
+    work = Work(model, DEVICE, LINK, 3)
+    channels = Split(1, ((0, 4), (4, 8), (8, 12)))
+    by_name = dict(zip(work.names, work.layouts(), strict=True))
+    assert channels in {layout.outputs[0] for layout in by_name["a"]}
+    assert channels not in {layout.inputs[0] for layout in by_name["b"]}
+    check_sharded(model, shard(model, DEVICE, LINK, 3), random_feeds(model))
+
+
+def weights(problem: Problem) -> int:
+    return sum(weight.bytes for weight in problem.weights)
+
+
+def test_layouts_keep_to_the_bytes_of_weights_that_a_device_has_room_for() -> None:
+    model = layer()
+    whole = weights(Problem.of(model, DEVICE))
+    times = []
+    for part in (1.0, 0.8, 0.5, 0.3):
+        sharding = shard(model, DEVICE, SLOW, 4, weights=int(part * whole))
+        problem = sharded_problem(model, sharding, DEVICE, SLOW)
+        assert weights(problem) <= part * whole
+        times.append(problem.seconds)
+    assert times == sorted(times) and times[0] < times[-1]
+    least = sharded_problem(model, shard(model, DEVICE, SLOW, 4, weights=0), DEVICE, SLOW)
+    assert whole / 4 <= weights(least) < 0.3 * whole
+
+
+def test_what_is_gathered_for_one_reader_is_there_for_all() -> None:
+    have, other = Split(0, ((0, 2), (2, 4))), Split(1, ((0, 1), (1, 3)))
+    halo, inner = Split(0, ((0, 3), (1, 4))), Split(0, ((0, 1), (2, 4)))
+    assert received(have, [have, inner]) == set()
+    assert received(have, [other, halo, other]) == {other, halo}
+    assert received(have, [other, None, halo]) == {None}
+    assert received(None, [other, None]) == set()
+
+
 def test_only_that_part_is_sharded_that_is_worth_it() -> None:
     model = parse(
         "(float[N,8] x) => (float[N,2] y) { a = MatMul(x, u) b = Relu(a) c = MatMul(b, v) y = MatMul(c, w) }",
@@ -141,6 +192,18 @@ def test_a_sharded_problem_has_the_shares_of_one_device() -> None:
     assert gathering.values[-1].bytes == 48 and gathering.values[-1].producer == 1
 
 
+def test_terms_that_are_scattered_take_memory_while_they_are_made() -> None:
+    model = parse("(float[2,8] x) => (float[2,6] y) { a = MatMul(x, u) y = Relu(a) }", u=(8, 6))
+    halves, thirds = Split(1, ((0, 4), (4, 8))), Split(1, ((0, 2), (2, 6)))
+    scattered = Layout((halves, Split(0, halves.ranges)), (thirds,), reduce=True)
+    after = Layout((thirds,), (thirds,))
+    problem = sharded_problem(model, Sharding(2, {"a": scattered, "y": after}), DEVICE, LINK)
+    sizes = {v.name: (v.producer, v.bytes, v.kept) for v in problem.values}
+    assert sizes["a"] == (0, 32, False) and sizes["a: terms"] == (0, 48, False)
+    assert sizes["y"] == (1, 32, False) and sizes["y: whole"] == (1, 48, True)
+    assert problem.items[0].seconds == pytest.approx(4 * (12 + 8 + 24) / 1e9 + LINK.seconds(32))
+
+
 def test_collectives_take_as_long_as_the_busiest_device() -> None:
     link = Link(1.0, 10.0)
     have = Split(0, ((0, 1), (1, 4), (4, 6)))
@@ -152,6 +215,21 @@ def test_collectives_take_as_long_as_the_busiest_device() -> None:
     assert reduce_seconds(None, (6, 4), 240.0, link, 3) == pytest.approx(4 * (1 + 8))
     assert reduce_seconds(None, (6, 4), 2.4, link, 3) == pytest.approx(2 * 1.24)
     assert reduce_seconds(have, (6, 4), 240.0, link, 3) == pytest.approx(2 + 2 * 12)
+
+
+def test_subgraphs_read_values_whole() -> None:
+    model = parse(
+        "(bool q, float[2,64] x) => (float[2,64] y) { a = MatMul(x, w) y = If(q) <"
+        "then_branch = t () => (float[2,64] u) { u = Neg(a) },"
+        "else_branch = e () => (float[2,64] v) { v = Identity(x) }> }",
+        w=(64, 64),
+    )
+    sharding = shard(model, DEVICE, LINK, 2)
+    assert set(sharding.layouts) == {"a"}
+    work = Work(model, DEVICE, LINK, 2)
+    assert list(work.reads(1, work.whole(1))) == [("q", None), ("a", None), ("x", None)]
+    local = sum(work.seconds(*pair) for pair in enumerate([sharding.layouts["a"], work.whole(1)]))
+    assert seconds(model, sharding) == pytest.approx(local + LINK.seconds(2 * 32 * 4))
 
 
 def every_sharding(model: Model, count: int) -> list[Sharding]:
@@ -220,6 +298,29 @@ def test_networks_give_the_same_in_the_layouts_found(
         "all_to_all",
         "halo",
     }
+
+
+FULL = {
+    "resnet50": lambda: resnet.build_resnet_v1(50),
+    "mobilenet": mobilenet.build_mobilenet_v2,
+    "bert": build_bert_encoder,
+    "gpt": lambda: build_gpt_decoder(GptSizes(48, 768, 12, 50257, 1024)),
+    "inception": inception.build_inception,
+    "unet": build_unet,
+    "squeezenet": lambda: squeezenet.build_squeezenet(RandomParameters()),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 7])
+@pytest.mark.parametrize("name", FULL)
+def test_full_networks_give_the_same_in_the_layouts_found(name: str, count: int) -> None:
+    model = Model(FULL[name]())
+    device = Device("d", 1e11, 1e10, 10**10)
+    sharding = shard(model, device, LINK, count)
+    assert len(sharding.layouts) > len(model.view.nodes) / 2
+    moved = check_sharded(model, sharding, random_feeds(model, batch=1, sequence=16), 1e-4)
+    check_needed(model, sharding, moved)
 
 
 @st.composite

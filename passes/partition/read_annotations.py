@@ -15,8 +15,8 @@ from optc.passes.partition.assignment import Assignment
 from optc.passes.partition.problem import in_order
 from optc.passes.partition.sharding.factor import Factor
 from optc.passes.partition.sharding.layout import Layout, Sharding, Spec
+from optc.passes.partition.sharding.layouts import layouts
 from optc.passes.partition.sharding.op import Facts
-from optc.passes.partition.sharding.rules import layouts
 
 Axes = tuple[tuple[int, int], ...]
 """The axis that a tensor is shared along, counted from 0, and its unit; empty: whole everywhere."""

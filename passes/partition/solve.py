@@ -71,7 +71,9 @@ def solve(
         )
     device = slowest_device(cluster, data * stages * tensor)
     link = group_link(cluster, data, stages, tensor)
-    sharding = shard(model, device, link, tensor) if tensor > 1 else Sharding(1, {})
+    sharding = Sharding(1, {})
+    if tensor > 1:
+        sharding = shard(model, device, link, tensor, device.memory_bytes * stages)
     if not sharding.layouts:
         sharding = Sharding(1, {})
     problem, groups = _costs(model, cluster, data, stages, sharding)

@@ -182,12 +182,12 @@ class RayEngine:
 def _gpus(folder: Path, program: Program) -> tuple[int, ...]:
     """How many GPUs each rank needs, by the targets of its artifacts."""
     return tuple(
-        max((int(part_target(folder, index, part) == "cuda") for part in rank.parts), default=0)
+        int(any([_target(folder, index, part) == "cuda" for part in rank.parts]))
         for index, rank in enumerate(program.ranks)
     )
 
 
-def part_target(folder: Path, rank: int, part: Part) -> str:
+def _target(folder: Path, rank: int, part: Part) -> str:
     """The target of a part's artifact."""
     try:
         return checked(folder, part).target.name

@@ -51,7 +51,8 @@ def spread(folder: Path, collective: Collective) -> Program:
     """Two ranks with a collective between their two parts each: x0, x1 to y0, y1, halved and negated."""
     ranks = []
     for rank in (0, 1):
-        before = f"g (float[N,M] x{rank}) => (float[N,M] h) {{ c = Constant <value_float = 0.5> () h = Mul(x{rank}, c) }}"
+        half = f"c = Constant <value_float = 0.5> () h = Mul(x{rank}, c)"
+        before = f"g (float[N,M] x{rank}) => (float[N,M] h) {{ {half} }}"
         after = f"g (float[N,M] g) => (float[N,M] y{rank}) {{ y{rank} = Neg(g) }}"
         parts = build(folder, f"before{rank}", before), build(folder, f"after{rank}", after)
         ranks.append(Rank(0, rank, parts))

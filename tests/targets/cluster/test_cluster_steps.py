@@ -34,8 +34,9 @@ def test_collectives(name: str, tmp_path: Path) -> None:
 def test_ranks_that_pass_on_what_they_do_not_read(tmp_path: Path) -> None:
     """A message gathered before it is read, and an output that a collective leaves."""
     head = build(tmp_path, "head", "g (float[N,M] x) => (float[N,M] h) { h = Abs(x) }")
-    tails = [build(tmp_path, f"t{r}", f"g (float[N,M] g) => (float[N,M] p) {{ {f}(g) }}".replace("{ ", "{ p = "))
-             for r, f in enumerate(("Neg", "Identity"))]  # fmt: skip
+    tails = [
+        build(tmp_path, op, f"g (float[N,M] g) => (float[N,M] p) {{ p = {op}(g) }}") for op in ("Neg", "Abs")
+    ]
     program = Program(
         (Rank(0, 0, (head,)), Rank(1, 0, (tails[0],)), Rank(1, 1, (tails[1],))),
         (Message("h", 0, 1, 8), Message("h", 0, 2, 8)),
@@ -48,7 +49,7 @@ def test_ranks_that_pass_on_what_they_do_not_read(tmp_path: Path) -> None:
     )
     x = np.arange(24, dtype=np.float32).reshape(3, 8) + 1
     found = run_here(program, workers(tmp_path, program), {"x": x})
-    # Both ranks have the same h: g is it twice; rank 1 gives -g, rank 2 g, and the sum is zero.
+    # Both ranks have the same h: g is it twice; rank 1 gives -g, rank 2 |g|, and the sum is zero.
     np.testing.assert_array_equal(found["y"], np.zeros((2, 16), np.float32))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_requests_are_drawn_when_there_is_room_and_an_abandoned_run_leaves_nothi
         for number in range(10):
             assert values([next(answers)]) == [-float(number)]
             assert drawn <= number + 1 + 2
+            time.sleep(0.02)  # so that what is in flight is done before the next is asked for
         answers.close()  # type: ignore[attr-defined]
         assert drawn <= 12
         assert values(list(engine.run([{"x": np.full((1, 1), 5, np.float32)}]))) == [-5.0]

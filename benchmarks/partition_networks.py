@@ -30,9 +30,7 @@ NETWORKS: dict[str, Callable[[], Model]] = {
     "resnet50": _zoo("resnet50-v1"),
     "mobilenet-v2": _zoo("mobilenet-v2"),
     "bert-encoder": _of(build_bert_encoder),
-    "gpt-48x768": _of(
-        lambda: build_gpt_decoder(GptSizes(48, 768, 12, vocabulary=8192, positions=256))
-    ),
+    "gpt-48x768": _of(lambda: build_gpt_decoder(GptSizes(48, 768, 12, vocabulary=8192, positions=256))),
     "inception": _zoo("inception"),
     "unet": _zoo("unet"),
     "squeezenet": _zoo("squeezenet1.1"),

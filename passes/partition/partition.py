@@ -10,7 +10,7 @@ from onnx import inliner
 
 from optc.models.errors import InputError
 from optc.models.model import Model
-from optc.passes.base import Context, Contract, Exact
+from optc.passes.base import Context, Contract, Exact, Progress
 from optc.passes.partition.annotations import annotated
 from optc.passes.partition.cluster import Cluster, load_cluster
 from optc.passes.partition.solve import Solution, search, solve
@@ -58,7 +58,7 @@ class Partition:
         if proto is not before:
             model.replace(proto)
         cluster = load_cluster(self.cluster)
-        solution = self.solution(model, cluster, context.seed)
+        solution = self.solution(model, cluster, context.seed, context.progress)
         assignment = solution.assignment
         context.facts.update(
             data=assignment.data,
@@ -76,10 +76,12 @@ class Partition:
         model.replace(after)
         return True
 
-    def solution(self, model: Model, cluster: Cluster, seed: int = 0) -> Solution:
+    def solution(
+        self, model: Model, cluster: Cluster, seed: int = 0, progress: Progress | None = None
+    ) -> Solution:
         """The partition of a model without local functions over `cluster`, and what it costs."""
         if self.devices is not None:
-            return search(model, cluster, self.devices, self.objective, seed)
+            return search(model, cluster, self.devices, self.objective, seed, progress)
         return solve(model, cluster, self.data, self.stages, self.tensor, seed, self.measure)
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from optc.models.errors import InputError
 from optc.models.model import Model
+from optc.passes.base import NoProgress, Progress
 from optc.passes.cost import Cost
 from optc.passes.partition.assignment import Assignment
-from optc.passes.partition.cluster import Cluster
+from optc.passes.partition.cluster import Cluster, Link
 from optc.passes.partition.measured import with_measured_seconds
 from optc.passes.partition.mesh import check_mesh, group_link, slowest_device, stage_cluster
 from optc.passes.partition.plan import Plan, make_plan
@@ -17,6 +18,9 @@ from optc.passes.partition.sharding.layout import Sharding
 from optc.passes.partition.sharding.problem import sharded_problem
 from optc.passes.partition.sharding.search import shard
 from optc.passes.partition.stages import stages as cut
+
+Shardings = dict[tuple[float, float, Link, int], Sharding]
+"""By a device's multiply-accumulates and bytes a second, the link within a group, and the group's size."""
 
 
 @dataclass(frozen=True)
@@ -56,26 +60,21 @@ def solve(
     tensor: int = 1,
     seed: int = 0,
     measure: bool = False,
+    known: Shardings | None = None,
 ) -> Solution:
     """The fastest partition found into `data` replicas of `stages` stages of `tensor` devices.
 
     `measure`: the nodes' times are taken on this machine (see `measured`), not modelled. Where no layout over
     `tensor` devices is faster than one device, the work of a stage is not shared, and the solution has groups
-    of one. `InputError`: times of shared work to be measured, too few devices, a link that is missing, more
-    stages than nodes, too little memory.
+    of one. `known`: shardings of this model that were found before; grows. `InputError`: times of shared work
+    to be measured, too few devices, a link that is missing, more stages than nodes, too little memory.
     """
     check_mesh(cluster, data, stages, tensor)
     if measure and tensor > 1:
         raise InputError(
             f"partition: tensor={tensor}: times of shared work cannot be measured, only modelled"
         )
-    device = slowest_device(cluster, data * stages * tensor)
-    link = group_link(cluster, data, stages, tensor)
-    sharding = Sharding(1, {})
-    if tensor > 1:
-        sharding = shard(model, device, link, tensor, device.memory_bytes * stages)
-    if not sharding.layouts:
-        sharding = Sharding(1, {})
+    sharding = _sharding(model, cluster, (data, stages, tensor), {} if known is None else known)
     problem, groups = _costs(model, cluster, data, stages, sharding)
     if measure:
         problem = with_measured_seconds(problem, model, seed)
@@ -98,7 +97,12 @@ def _first(cluster: Cluster, count: int) -> Cluster:
 
 
 def search(
-    model: Model, cluster: Cluster, devices: int, objective: str = "throughput", seed: int = 0
+    model: Model,
+    cluster: Cluster,
+    devices: int,
+    objective: str = "throughput",
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Solution:
     """The best of all ways to use `devices` devices as replicas × stages × groups.
 
@@ -107,9 +111,11 @@ def search(
     """
     best: Solution | None = None
     reason: InputError | None = None
-    for data, stages, tensor in factorizations(devices):
+    known: Shardings = {}
+    ways = factorizations(devices)
+    for data, stages, tensor in (progress or NoProgress()).track(ways, "trying partitions", len(ways)):
         try:
-            found = solve(model, cluster, data, stages, tensor, seed)
+            found = solve(model, cluster, data, stages, tensor, seed, known=known)
         except InputError as error:
             reason = reason or error
             continue
@@ -130,6 +136,24 @@ def factorizations(devices: int) -> list[tuple[int, int, int]]:
         if devices % (data * stages) == 0
     ]
     return sorted(found, key=lambda degrees: -degrees[1])
+
+
+def _sharding(model: Model, cluster: Cluster, degrees: tuple[int, int, int], known: Shardings) -> Sharding:
+    """The fastest layouts over a group; where their weights do not fit its stages, some of fewer bytes."""
+    data, stages, tensor = degrees
+    if tensor == 1:
+        return Sharding(1, {})
+    device = slowest_device(cluster, data * stages * tensor)
+    link = group_link(cluster, data, stages, tensor)
+    room = device.memory_bytes * stages
+    key = (device.macs_per_second, device.bytes_per_second, link, tensor)
+    if key not in known:
+        known[key] = shard(model, device, link, tensor)
+    found = known[key]
+    weights = sharded_problem(model, found, device, link).weights
+    if sum(w.bytes for w in weights) > room:
+        found = shard(model, device, link, tensor, room)
+    return found if found.layouts else Sharding(1, {})
 
 
 def _better(a: Solution, b: Solution, objective: str) -> bool:

@@ -81,7 +81,7 @@ def partition(
     described = load_cluster(cluster)
     passes = make_passes(pipeline, device, shapes)
     outcome = run_checked(passes, work, checks)
-    solution = _assigned(work, described, how, checks.seed)
+    solution = _assigned(work, described, how, checks)
     prediction = _predict(solution, schedule)
     program, models = split(work, solution.assignment, {i.name: i.seconds for i in solution.problem.items})
     job = _Job(work, device, described, schedule, solution, prediction, program, models)
@@ -97,7 +97,7 @@ def _notes(how: Partition | None, solution: Solution) -> tuple[str, ...]:
     )
 
 
-def _assigned(model: Model, cluster: Cluster, how: Partition | None, seed: int) -> Solution:
+def _assigned(model: Model, cluster: Cluster, how: Partition | None, checks: Checks) -> Solution:
     """The partition of `model`, which is annotated with it afterwards."""
     proto = model.to_proto(embed=False)
     whole = inlined(proto)
@@ -111,7 +111,7 @@ def _assigned(model: Model, cluster: Cluster, how: Partition | None, seed: int) 
             )
         solution = evaluate(model, cluster, read_annotations(whole, inferred_graph(model)))
     else:
-        solution = how.solution(model, cluster, seed)
+        solution = how.solution(model, cluster, checks.seed, checks.progress)
     names = [device.name for device in cluster.devices[: solution.assignment.devices]]
     model.replace(annotated(model, solution.assignment, names))
     return solution

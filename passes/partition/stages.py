@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count as count_from
 
 import numpy as np
 
 from optc.models.errors import InputError
 from optc.passes.partition.cluster import Cluster, Link
+from optc.passes.partition.chains import search
 from optc.passes.partition.downsets import down_sets
 from optc.passes.partition.line import PLACES, Ints, Line, bisect
 from optc.passes.partition.moves import Links, improve
@@ -17,11 +19,11 @@ from optc.passes.partition.problem import INPUT, Problem
 
 _FREE = Link(0.0, float("inf"))
 
-_SEARCHED = 1000
+_SEARCHED = 3000
 """Items: larger problems are not searched over down-sets."""
 
-_GROWTH = 1.25
-"""From one limit of a search to the next."""
+_GROWTH = 1.5
+"""From one limit of a search, as its excess over the bound before, to the next."""
 
 
 def stages(problem: Problem, cluster: Cluster, count: int, seed: int = 0) -> Plan:
@@ -94,23 +96,27 @@ class _Best:
 def _search(problem: Problem, links: Links, ways: Sequence[Order], best: _Best, bound: float) -> float:
     """Offers what a search over down-sets finds; returns a bound, `bound` or better."""
     sets = down_sets(problem, ways)
-    ideal = _best_links(links)
-    if sets.whole:
-        # A low limit leaves few down-sets to look at; where nothing lies below it, it is a bound.
-        limit = bound
-        while bound < best.seconds * (1 - 1e-9):
-            limit = min(limit * _GROWTH, best.seconds)
-            found = sets.search(len(links), limit, None, ideal)
-            if not found.done:
-                break
-            # Sums in another order differ in their last digits.
-            bound = max(bound, min(found.seconds, limit) * (1 - 1e-12))
-            if found.stage is not None:
-                best.offer(found.stage)
-                break
-    for limit in (best.seconds, min(best.seconds, bound * _GROWTH)):
-        if bound < best.seconds * (1 - 1e-9) and limit <= best.seconds:
-            best.offer(sets.search(len(links), limit, links, ideal).stage)
+    times = np.array([problem.on(at) for at in range(len(links))])
+    if not sets.whole:
+        best.offer(search(sets, times, links, best.seconds).stage)
+        return bound
+    # A low limit leaves few down-sets to look at; where nothing lies below it, it is a bound.
+    first = limit = bound
+    for step in count_from(0):
+        if bound >= best.seconds * (1 - 1e-9):
+            break
+        limit = min(first * (1 + 0.01 * _GROWTH**step), best.seconds)
+        found = search(sets, times, links, limit)
+        exact = found.done
+        if not found.done:
+            found = search(sets, times, links, limit, relaxed=True)
+        if not found.done:
+            break
+        # Sums in another order differ in their last digits.
+        bound = max(bound, min(found.seconds, limit) * (1 - 1e-12))
+        best.offer(found.stage)
+        if found.stage is not None:
+            break
     return bound
 
 

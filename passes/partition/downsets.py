@@ -61,12 +61,18 @@ class DownSets:
             column = self.member[:, value.producer] & ~self.member[:, list(value.readers)].all(axis=1)
             pending[:, number] = column
             makers[:, value.producer] |= column
-        self.pending = Rows(*np.nonzero(pending), len(listed))
-        self.makers = Rows(*np.nonzero(makers), len(listed))
+        self.pending = _rows(pending)
+        self.makers = _rows(makers)
         producers = np.array([v.producer for v in used], np.int64)[self.pending.items]
         sets = np.repeat(np.arange(len(listed)), np.diff(self.pending.at))
         keys = np.repeat(np.arange(len(listed)), np.diff(self.makers.at)) * count + self.makers.items
         self.maker_of: Ints = np.searchsorted(keys, sets * count + producers) - self.makers.at[sets]
+
+
+def _rows(table: Bools) -> Rows:
+    """Of each row the columns that are set."""
+    rows, columns = np.nonzero(table)
+    return Rows(rows, columns, len(table))
 
 
 def down_sets(problem: Problem, along: Sequence[Order]) -> DownSets:

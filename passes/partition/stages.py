@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count as count_from
 
 import numpy as np
 
 from optc.models.errors import InputError
+from optc.passes.partition.chains import Chains
 from optc.passes.partition.cluster import Cluster, Link
-from optc.passes.partition.chains import search
 from optc.passes.partition.downsets import down_sets
 from optc.passes.partition.line import PLACES, Ints, Line, bisect
 from optc.passes.partition.moves import Links, improve
@@ -22,8 +21,8 @@ _FREE = Link(0.0, float("inf"))
 _SEARCHED = 3000
 """Items: larger problems are not searched over down-sets."""
 
-_GROWTH = 1.5
-"""From one limit of a search, as its excess over the bound before, to the next."""
+_WORK = 100_000_000
+"""What all searches over down-sets of one problem may cost together, as `Found.work` counts it."""
 
 
 def stages(problem: Problem, cluster: Cluster, count: int, seed: int = 0) -> Plan:
@@ -96,27 +95,24 @@ class _Best:
 def _search(problem: Problem, links: Links, ways: Sequence[Order], best: _Best, bound: float) -> float:
     """Offers what a search over down-sets finds; returns a bound, `bound` or better."""
     sets = down_sets(problem, ways)
-    times = np.array([problem.on(at) for at in range(len(links))])
+    chains = Chains(sets, np.array([problem.on(at) for at in range(len(links))]), links)
     if not sets.whole:
-        best.offer(search(sets, times, links, best.seconds).stage)
+        best.offer(chains.search(best.seconds, _WORK // 10).stage)
         return bound
     # A low limit leaves few down-sets to look at; where nothing lies below it, it is a bound.
-    first = limit = bound
-    for step in count_from(0):
-        if bound >= best.seconds * (1 - 1e-9):
-            break
-        limit = min(first * (1 + 0.01 * _GROWTH**step), best.seconds)
-        found = search(sets, times, links, limit)
-        exact = found.done
-        if not found.done:
-            found = search(sets, times, links, limit, relaxed=True)
-        if not found.done:
-            break
-        # Sums in another order differ in their last digits.
-        bound = max(bound, min(found.seconds, limit) * (1 - 1e-12))
-        best.offer(found.stage)
-        if found.stage is not None:
-            break
+    work, excess = _WORK, 0.01 * bound
+    limit = bound
+    while work > 0 and bound < best.seconds * (1 - 1e-9) and limit < best.seconds:
+        limit = min(limit + excess, best.seconds)
+        excess *= 1.5
+        for relaxed in (False, True):
+            found = chains.search(limit, work // 2, relaxed)
+            work -= found.work
+            best.offer(found.stage)
+            # Sums in another order differ in their last digits.
+            bound = max(bound, min(found.bound, limit) * (1 - 1e-12))
+            if found.bound:
+                break
     return bound
 
 

@@ -19,6 +19,14 @@ def cluster(count: int, latency: float = 0.0, speed: float = 1.0, memory: int = 
     return Cluster("test", devices, {(a, b): link for i, a in enumerate(names) for b in names[i + 1 :]})
 
 
+@st.composite
+def clusters(draw: st.DrawFn, count: int) -> Cluster:
+    """Equal devices, links of two kinds."""
+    on = cluster(count)
+    kinds = st.sampled_from([Link(1.0, 2.0), Link(5.0, 0.5)])
+    return Cluster("drawn", on.devices, {ends: draw(kinds) for ends in on.links})
+
+
 def chain(seconds: Sequence[float], sizes: Sequence[int], weights: Sequence[int] = ()) -> Problem:
     """Item i sends sizes[i] bytes to item i + 1; the last one's result is kept."""
     last = len(seconds) - 1

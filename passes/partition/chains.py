@@ -66,7 +66,8 @@ class Chains:
         `relaxed`: messages of stages that may be swapped count as one, which is less work and gives a bound
         where the search gives none. Bounds hold for plans along the sets.
         """
-        windows = self._windows(most)
+        with np.errstate(over="ignore"):
+            windows = self._windows(most)
         stages = np.zeros((1, self._width), np.int16)
         levels = [_Level(np.zeros(1, np.int64), np.zeros(1), stages, np.zeros(1, np.int64))]
         spent, whole = 0, True

@@ -1,10 +1,8 @@
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import best_of_all, cluster, clusters, dags
+from problems import best_of_all, cluster, clusters, dags, unequal
 
 from optc.passes.partition import chains
 from optc.passes.partition.chains import Chains
@@ -21,13 +19,6 @@ def all_chains(problem: Problem, on: Cluster) -> Chains:
     names = [device.name for device in on.devices]
     links = [[None if a == b else on.link(a, b) for b in names] for a in names]
     return Chains(sets, np.array([problem.on(at) for at in range(len(names))]), links)
-
-
-@st.composite
-def unequal(draw: st.DrawFn) -> Problem:
-    problem = draw(dags())
-    times = st.lists(st.integers(0, 9).map(float), min_size=len(problem.items), max_size=len(problem.items))
-    return dataclasses.replace(problem, times=tuple(tuple(draw(times)) for _ in range(4)))
 
 
 @settings(deadline=None, max_examples=300)

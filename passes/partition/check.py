@@ -38,7 +38,7 @@ def _sent(problem: Problem, stage: tuple[int, ...], a: int, b: int) -> int:
 
 
 def _check_stage(problem: Problem, cluster: Cluster, plan: Plan, at: int) -> None:
-    compute = sum(i.seconds for i, s in zip(problem.items, plan.stage, strict=True) if s == at)
+    compute = sum(t for t, s in zip(problem.on(at), plan.stage, strict=True) if s == at)
     receive = 0.0
     for (a, b), size in plan.sent.items():
         if b == at:

@@ -21,21 +21,22 @@ Ints = NDArray[np.int64]
 class Line:
     """A problem along one order, seen from the places where it may be cut (the ends are two of them).
 
-    Matrices are [from place, to place] of a stage: `seconds`, `received` bytes, and on demand `weights` and
-    `live` bytes (as `stage_memory` counts them). Everything but `seconds` only grows with the stage's end.
+    Matrices are [from place, to place] of a stage: `received` bytes, and on demand `weights` and `live` bytes
+    (as `stage_memory` counts them); they only grow with the stage's end.
     """
 
     def __init__(self, problem: Problem, order: Order) -> None:
         self.problem, self.order = problem, order
         self._rank = np.empty(len(order), np.int64)
         self._rank[order] = np.arange(len(order))
-        sums = np.concatenate([[0.0], np.cumsum([problem.items[i].seconds for i in order])])
-        self.places = _places(sums, len(order))
-        at = sums[self.places]
-        self.seconds: Floats = at[None, :] - at[:, None]
+        self.places = _places(self._sums(0), len(order))
         uses = [(v.producer, v.readers, v.bytes) for v in problem.values if v.producer != INPUT]
         self.received = self._within(uses)
         self._memory: tuple[Floats, Floats] | None = None
+
+    def _sums(self, device: int) -> Floats:
+        """Seconds on the device up to each place between the items of the order."""
+        return np.concatenate([[0.0], np.cumsum(np.array(self.problem.on(device))[self.order])])
 
     def _within(self, uses: Sequence[tuple[int, tuple[int, ...], int]]) -> Floats:
         """Bytes that a stage needs from before it; `uses` are (producer or INPUT, readers, bytes)."""
@@ -97,17 +98,17 @@ class Line:
         devices' bytes, None where all fits anyway. A stage waits once for all that it receives.
         """
         ends = self._memory_ends(len(links), limits)
-        costs = {link: self._cost(link) for link in dict.fromkeys(links)}
+        # Stages on equal devices and links share a matrix.
+        kinds = [(self.problem.on(at), link) for at, link in enumerate(links)]
+        kind_of = [kinds.index(kind) for kind in kinds]
+        costs = {at: self._cost(at, links[at]) for at in set(kind_of)}
 
         def reach(most: float) -> list[Ints]:
-            fits = {link: (cost <= most).sum(axis=1) - 1 for link, cost in costs.items()}
-            return [np.minimum(fits[link], end) for link, end in zip(links, ends, strict=True)]
+            fits = {at: (cost <= most).sum(axis=1) - 1 for at, cost in costs.items()}
+            return [np.minimum(fits[at], end) for at, end in zip(kind_of, ends, strict=True)]
 
-        low = max(float(self.seconds[0, -1]) / len(links), 0.0)
-        high = max(float(cost[0, -1]) for cost in costs.values()) + max(
-            float(c.max()) for c in costs.values()
-        )
-        places = bisect(reach, low, high)
+        high = max(float(c[0, -1]) for c in costs.values()) + max(float(c.max()) for c in costs.values())
+        places = bisect(reach, 0.0, high)
         if places is None:
             return None
         stage = [0] * len(self.order)
@@ -120,9 +121,10 @@ class Line:
         """Whether some cut into as many stages as there are `limits` keeps to these bytes."""
         return _cuts(self._memory_ends(len(limits), limits)) is not None
 
-    def _cost(self, link: Link) -> Floats:
+    def _cost(self, device: int, link: Link) -> Floats:
+        at = self._sums(device)[self.places]
         wait = np.where(self.received > 0, link.latency_s + self.received / link.bytes_per_second, 0.0)
-        cost: Floats = self.seconds + wait
+        cost: Floats = at[None, :] - at[:, None] + wait
         # So that the number of entries up to a limit gives the furthest end.
         cost[np.tril_indices(len(cost))] = -np.inf
         return cost
@@ -147,7 +149,7 @@ def bisect(reach: Callable[[float], list[Ints]], low: float, high: float) -> lis
     `reach(most)` gives for every stage and start the furthest end that a stage of `most` seconds has.
     """
     best = _cuts(reach(high))
-    while best is not None and high - low > high * 1e-12:
+    while best is not None and high - low > high * 1e-12 and high > 1e-30:
         middle = (low + high) / 2
         found = _cuts(reach(middle))
         if found is None:

@@ -36,9 +36,10 @@ class Moves:
         self._read: list[list[int]] = [[] for _ in problem.items]
         self._members: list[list[int]] = [[] for _ in range(self.count)]
         self._slot = [0] * len(problem.items)
+        self._times = [problem.on(at) for at in range(self.count)]
         self.compute = [0.0] * self.count
         for place, at in enumerate(stage):
-            self.compute[at] += problem.items[place].seconds
+            self.compute[at] += self._times[at][place]
             self._slot[place] = len(self._members[at])
             self._members[at].append(place)
         self._sent = [[0] * self.count for _ in range(self.count)]
@@ -101,9 +102,8 @@ class Moves:
             self._send(number, to, 1)
         for number in self._read[place]:
             self._reread(number, at, to)
-        seconds = self.problem.items[place].seconds
-        self.compute[at] -= seconds
-        self.compute[to] += seconds
+        self.compute[at] -= self._times[at][place]
+        self.compute[to] += self._times[to][place]
         last = self._members[at].pop()
         if last != place:
             self._members[at][self._slot[place]] = last

@@ -53,9 +53,13 @@ def make_plan(problem: Problem, cluster: Cluster, stage: Sequence[int], bound: f
     receive = [0.0] * count
     for (source, to), size in sorted(sent.items()):
         receive[to] += cluster.link(names[source], names[to]).seconds(size)
-    compute = tuple(sum(problem.items[i].seconds for i in group) for group in members)
+    compute = tuple(_sum(problem.on(at), group) for at, group in enumerate(members))
     memory = tuple(stage_memory(problem, stage, at, count) for at in range(count))
     return Plan(tuple(stage), compute, tuple(receive), sent, memory, bound)
+
+
+def _sum(seconds: Sequence[float], items: Sequence[int]) -> float:
+    return sum(seconds[i] for i in items)
 
 
 def stage_memory(problem: Problem, stage: Sequence[int], at: int, count: int) -> int:

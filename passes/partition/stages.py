@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from optc.models.errors import InputError
+from optc.passes.partition.chains import Chains, speeds
 from optc.passes.partition.cluster import Cluster, Link
 from optc.passes.partition.downsets import down_sets
+from optc.passes.partition.even import even_cuts
 from optc.passes.partition.line import PLACES, Ints, Line, bisect
 from optc.passes.partition.moves import Links, improve
 from optc.passes.partition.order import Order, edges, orders
@@ -17,11 +19,15 @@ from optc.passes.partition.problem import INPUT, Problem
 
 _FREE = Link(0.0, float("inf"))
 
-_SEARCHED = 1000
+_SEARCHED = 3000
 """Items: larger problems are not searched over down-sets."""
 
-_GROWTH = 1.25
-"""From one limit of a search to the next."""
+_WORK = 100_000_000
+"""What all searches over down-sets of one problem may cost together, as `Found.work` counts it."""
+
+
+_FOREVER = 1e30
+"""Seconds, as the limit of a search where no plan is known."""
 
 
 def stages(problem: Problem, cluster: Cluster, count: int, seed: int = 0) -> Plan:
@@ -31,8 +37,9 @@ def stages(problem: Problem, cluster: Cluster, count: int, seed: int = 0) -> Pla
     and memory do not matter, for graphs of few down-sets; else the best of several heuristics, and the plan's
     gap says how far from its bound. Equal arguments give equal plans.
 
-    `InputError`: more stages than items or devices, devices of different speed, a link that is missing, or
-    too little memory (how much more would do, and the fewest stages found that fit).
+    `InputError`: more stages than items or devices, devices of different speed where the problem has no times
+    for each, a link that is missing, or too little memory (how much more would do, and the fewest stages
+    found that fit).
     """
     _check(problem, cluster, count)
     limits = [device.memory_bytes for device in cluster.devices[:count]]
@@ -59,7 +66,7 @@ def _solve(problem: Problem, cluster: Cluster, count: int, limits: list[int] | N
         return limits is None or stage_memory(problem, stage, at, count) <= limits[at]
 
     best = _Best(problem, cluster, count, fits)
-    for stage in _even(problem, count):
+    for stage in even_cuts(problem, count):
         best.offer(stage)
     for line in lines:
         best.offer(line.cut(_neighbours(links), limits))
@@ -94,39 +101,48 @@ class _Best:
 def _search(problem: Problem, links: Links, ways: Sequence[Order], best: _Best, bound: float) -> float:
     """Offers what a search over down-sets finds; returns a bound, `bound` or better."""
     sets = down_sets(problem, ways)
-    ideal = _best_links(links)
-    if sets.whole:
-        # A low limit leaves few down-sets to look at; where nothing lies below it, it is a bound.
-        limit = bound
-        while bound < best.seconds * (1 - 1e-9):
-            limit = min(limit * _GROWTH, best.seconds)
-            found = sets.search(len(links), limit, None, ideal)
-            if not found.done:
-                break
+    chains = Chains(sets, np.array([problem.on(at) for at in range(len(links))]), links)
+    if not sets.whole:
+        best.offer(chains.search(best.seconds, _WORK // 10).stage)
+        return bound
+    # A low limit leaves few down-sets to look at; where nothing lies below it, it is a bound.
+    work, excess = _WORK, 0.01 * bound or min(best.seconds, _FOREVER) / 100
+    limit = bound
+    while work > 0 and bound < best.seconds * (1 - 1e-9) and limit < min(best.seconds, _FOREVER):
+        limit = min(limit + excess, best.seconds, _FOREVER)
+        excess *= 1.5
+        for relaxed in (False, True):
+            found = chains.search(limit, work // 2, relaxed)
+            work -= found.work
+            best.offer(found.stage)
             # Sums in another order differ in their last digits.
-            bound = max(bound, min(found.seconds, limit) * (1 - 1e-12))
-            if found.stage is not None:
-                best.offer(found.stage)
+            bound = max(bound, min(found.bound, limit) * (1 - 1e-12))
+            if found.bound:
                 break
-    for limit in (best.seconds, min(best.seconds, bound * _GROWTH)):
-        if bound < best.seconds * (1 - 1e-9) and limit <= best.seconds:
-            best.offer(sets.search(len(links), limit, links, ideal).stage)
     return bound
 
 
 def count_bound(problem: Problem, count: int) -> float:
-    """Seconds that some stage takes: the mean, or the least m + 1 of the m × `count` + 1 longest items."""
-    seconds = sorted((item.seconds for item in problem.items), reverse=True)
+    """Seconds that some stage takes: all work by all devices, or the least m + 1 of m × `count` + 1 items.
+
+    A device does any item in the least time that one of the devices takes, and of another device's work at
+    most what `speeds` says.
+    """
+    times = np.array([problem.on(at) for at in range(count)])
+    seconds = np.sort(times.min(axis=0))[::-1]
     sums = np.concatenate([[0.0], np.cumsum(seconds)])
-    bound = max(float(sums[-1]) / count, seconds[0])
+    bound = max(float(sums[-1]) / count, float(seconds[0]))
     for m in range(1, (len(seconds) - 1) // count + 1):
         last = m * count + 1
         bound = max(bound, float(sums[last] - sums[last - m - 1]))
+    for mine in range(count):
+        bound = max(bound, float(times[mine].sum() / max(speeds(times, mine).sum(), 1e-300)))
     return bound * (1 - 1e-12)
 
 
 def item_bound(problem: Problem, best: Sequence[Link]) -> float:
     """Seconds of some item's stage: it makes or receives what the item reads, at most over `best`'s links."""
+    seconds = np.array([problem.on(at) for at in range(len(best))]).min(axis=0).tolist()
     speed = max(link.bytes_per_second for link in best[1:]) if len(best) > 1 else 0.0
     needs: list[dict[int, int]] = [{} for _ in problem.items]
     for value in problem.values:
@@ -134,10 +150,10 @@ def item_bound(problem: Problem, best: Sequence[Link]) -> float:
             for reader in value.readers:
                 needs[reader][value.producer] = needs[reader].get(value.producer, 0) + value.bytes
     bound = 0.0
-    for item, need in zip(problem.items, needs, strict=True):
+    for item, need in zip(seconds, needs, strict=True):
         received = {p: size / speed if speed else float("inf") for p, size in need.items()}
-        inputs = sum(min(problem.items[p].seconds, wait) for p, wait in received.items())
-        bound = max(bound, item.seconds + inputs)
+        inputs = sum(min(seconds[p], wait) for p, wait in received.items())
+        bound = max(bound, item + inputs)
     return bound * (1 - 1e-12)
 
 
@@ -151,10 +167,10 @@ def _check(problem: Problem, cluster: Cluster, count: int) -> None:
     first = cluster.devices[0]
     for device in cluster.devices[1:count]:
         speed = (device.macs_per_second, device.bytes_per_second)
-        if speed != (first.macs_per_second, first.bytes_per_second):
+        if speed != (first.macs_per_second, first.bytes_per_second) and len(problem.times) < count:
             raise InputError(
                 f"stages={count}: devices '{first.name}' and '{device.name}' differ in speed; "
-                "stages take equal ones"
+                "the problem needs the seconds on each"
             )
 
 
@@ -180,7 +196,7 @@ def _best_links(links: Links) -> list[Link]:
 def _cut_chain(problem: Problem, links: Sequence[Link]) -> list[int]:
     """The best cut of a chain of any length, memory aside."""
     size = len(problem.items)
-    sums = np.concatenate([[0.0], np.cumsum([item.seconds for item in problem.items])])
+    sums = [np.concatenate([[0.0], np.cumsum(problem.on(at))]) for at in range(len(links))]
     crossing = np.zeros(size + 1)
     for value in problem.values:
         if value.producer != INPUT and value.readers:
@@ -188,21 +204,13 @@ def _cut_chain(problem: Problem, links: Sequence[Link]) -> list[int]:
     waits = [np.array([link.seconds(b) for b in crossing]) for link in links]
 
     def reach(most: float) -> list[Ints]:
-        return [np.searchsorted(sums, sums + most - wait, side="right") - 1 for wait in waits]
+        pairs = zip(sums, waits, strict=True)
+        return [np.searchsorted(done, done + most - wait, side="right") - 1 for done, wait in pairs]
 
-    places = bisect(reach, 0.0, 2 * float(sums[-1]) + sum(float(wait.max()) for wait in waits))
+    longest = max(float(done[-1]) for done in sums)
+    places = bisect(reach, 0.0, 2 * longest + sum(float(wait.max()) for wait in waits))
     assert places is not None, "a chain without limits can always be cut"
     return [s for s, (i, j) in enumerate(zip(places, places[1:], strict=False)) for _ in range(i, j)]
-
-
-def _even(problem: Problem, count: int) -> Iterator[list[int]]:
-    """The obvious cuts of the problem's own order: equal numbers of items, and equal seconds."""
-    size = len(problem.items)
-    yield [i * count // size for i in range(size)]
-    sums = np.cumsum([item.seconds for item in problem.items])
-    parts = np.searchsorted(sums[-1] * np.arange(1, count) / count, sums - sums[-1] * 1e-12)
-    if len(set(parts.tolist())) == count:
-        yield parts.tolist()
 
 
 def _shortage(lines: Sequence[Line], cluster: Cluster, count: int) -> str:

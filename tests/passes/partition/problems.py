@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from hypothesis import strategies as st
@@ -17,6 +18,14 @@ def cluster(count: int, latency: float = 0.0, speed: float = 1.0, memory: int = 
     names = [d.name for d in devices]
     link = Link(latency, speed)
     return Cluster("test", devices, {(a, b): link for i, a in enumerate(names) for b in names[i + 1 :]})
+
+
+@st.composite
+def clusters(draw: st.DrawFn, count: int) -> Cluster:
+    """Equal devices, links of two kinds."""
+    on = cluster(count)
+    kinds = st.sampled_from([Link(1.0, 2.0), Link(5.0, 0.5)])
+    return Cluster("drawn", on.devices, {ends: draw(kinds) for ends in on.links})
 
 
 def chain(seconds: Sequence[float], sizes: Sequence[int], weights: Sequence[int] = ()) -> Problem:
@@ -49,6 +58,14 @@ def dags(draw: st.DrawFn) -> Problem:
     shared = draw(st.sets(st.integers(0, size - 1), min_size=1, max_size=3))
     weights = (Weight("shared", tuple(sorted(shared)), draw(st.integers(0, 9))),)
     return Problem(items, tuple(values), weights)
+
+
+@st.composite
+def unequal(draw: st.DrawFn) -> Problem:
+    """Items that take other seconds on each of four devices."""
+    problem = draw(dags() | chains())
+    times = st.lists(st.integers(0, 9).map(float), min_size=len(problem.items), max_size=len(problem.items))
+    return dataclasses.replace(problem, times=tuple(tuple(draw(times)) for _ in range(4)))
 
 
 def every(problem: Problem, count: int) -> Iterator[tuple[int, ...]]:

@@ -4,7 +4,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import best_of_all, chain, chains, cluster, dags, every
+from problems import best_of_all, chain, chains, cluster, clusters, dags, every
 
 from optc.models.errors import CheckError, InputError
 from optc.models.source import open_source
@@ -64,24 +64,12 @@ def test_graphs_are_within_the_reported_gap_of_the_best(
 
 
 @settings(deadline=None, max_examples=100)
-@given(dags(), COUNTS)
-def test_where_messages_do_not_wait_narrow_graphs_are_exact(problem: Problem, count: int) -> None:
+@given(dags(), COUNTS, st.data())
+def test_narrow_graphs_are_exact(problem: Problem, count: int, data: st.DataObject) -> None:
     count = min(count, len(problem.items))
-    on = cluster(count, 0.0, 2.0)
+    on = data.draw(clusters(count))
     plan, want = stages(problem, on, count), best_of_all(problem, on, count)
     assert want is not None and plan.bottleneck == pytest.approx(want.bottleneck) and plan.gap < 1e-9
-
-
-@settings(deadline=None, max_examples=150)
-@given(dags(), COUNTS, LATENCIES)
-def test_the_bound_by_down_sets_holds(problem: Problem, count: int, latency: float) -> None:
-    count = min(count, len(problem.items))
-    want = best_of_all(problem, cluster(count, latency, 2.0), count)
-    assert want is not None
-    limit = want.bottleneck + 1e-6
-    sets = downsets.down_sets(problem, orders(problem))
-    found = sets.search(count, limit, None, [Link(latency, 2.0)] * count)
-    assert sets.whole and found.done and found.seconds <= want.bottleneck * (1 + 1e-9)
 
 
 @settings(deadline=None, max_examples=100)
@@ -236,10 +224,10 @@ def test_impossible_counts_are_refused(count: int, message: str) -> None:
         stages(chain([1.0] * 3, [1] * 3), cluster(2), count)
 
 
-def test_unequal_devices_and_missing_links_are_refused() -> None:
+def test_unequal_devices_without_times_and_missing_links_are_refused() -> None:
     problem, on = chain([1.0] * 3, [1] * 3), cluster(2)
     slower = dataclasses.replace(on.devices[1], macs_per_second=0.5)
-    with pytest.raises(InputError, match="'d0' and 'd1' differ in speed"):
+    with pytest.raises(InputError, match="'d0' and 'd1' differ in speed; the problem needs"):
         stages(problem, dataclasses.replace(on, devices=(on.devices[0], slower)), 2)
     with pytest.raises(InputError, match="no link between 'd0' and 'd1'"):
         stages(problem, dataclasses.replace(on, links={}), 2)

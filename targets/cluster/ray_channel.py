@@ -1,8 +1,8 @@
 """Ray's shared-memory channels, waiting for a value asleep.
 
 A channel of Ray waits by trying its semaphore over and over: a whole core for the driver and for every actor
-that has nothing to do. Here a reader tries, sleeps for a little of the time that it has waited so far, and
-tries again: it comes late by at most that share, and a long wait costs nearly nothing.
+that has nothing to do. Here a reader tries, sleeps until the writer rings or some time has gone by, and tries
+again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ from ray.exceptions import RayChannelError, RayChannelTimeoutError
 from ray.experimental.channel import ChannelInterface
 from ray.experimental.channel.shared_memory_channel import SharedMemoryType
 
-SHARE = 0.02
-"""What part of the time waited so far a reader sleeps before it tries again."""
-SHORTEST, LONGEST = 50e-6, 5e-3
-"""Bounds of that sleep, in seconds."""
+from optc.targets.cluster.bell import Bell, wait
 
 _NOTHING = object()
 _closed: set[str] = set()
@@ -29,17 +26,13 @@ changed to by now; a reader of that one would wait for ever.
 """
 
 
-def nap(since: float) -> None:
-    """Sleep before the next try of one who waits since `since` (`time.monotonic()`)."""
-    time.sleep(min(max(SHARE * (time.monotonic() - since), SHORTEST), LONGEST))
-
-
 class QuietChannel(ChannelInterface):  # type: ignore[misc]
     """A channel of Ray's with another way to wait for a value."""
 
     def __init__(self, channel: Any, name: str) -> None:
         self._channel = channel
         self._name = name
+        self.bell = Bell(name)
         self._value: Any = _NOTHING
         self._since: float | None = None
 
@@ -59,6 +52,7 @@ class QuietChannel(ChannelInterface):  # type: ignore[misc]
         if self._name in _closed:
             raise RayChannelError("the channel is closed")
         self._channel.write(value, timeout)
+        self.bell.ring()
 
     def ready(self) -> bool:
         """Whether `read` would return at once; the value is fetched then, and kept for `read`."""
@@ -80,7 +74,7 @@ class QuietChannel(ChannelInterface):  # type: ignore[misc]
         while not self.ready():
             if end is not None and time.monotonic() >= end:
                 raise RayChannelTimeoutError(f"nothing came within {timeout} s")
-            nap(self._since)
+            wait([self.bell], self._since)
         value, self._value, self._since = self._value, _NOTHING, None
         return value
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from optc.models.errors import InputError, MissingError, OptcError
+from optc.targets.cluster.bell import wait
 from optc.targets.cluster.program import Array, Part, Program
 from optc.targets.cluster.ray_start import enter, import_ray
 from optc.targets.cluster.worker import checked
@@ -106,7 +107,6 @@ class RayEngine:
                 replica.abandon()
 
     def _run(self, requests: Iterator[Mapping[str, Array]]) -> Iterator[Answer]:
-        from optc.targets.cluster.ray_channel import nap
         from optc.targets.cluster.ray_replica import Job
 
         answers: dict[int, Answer] = {}
@@ -135,7 +135,7 @@ class RayEngine:
                 yield answers.pop(given)
                 given += 1
             else:
-                nap(since)
+                wait([bell for replica in self._replicas for bell in replica.bells], since)
 
     def _take(self, number: int, done: list[tuple[Job, Answer]], answers: dict[int, Answer]) -> None:
         for job, answer in done:

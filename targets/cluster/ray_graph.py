@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from ray.dag import InputNode, MultiOutputNode
 
+from optc.targets.cluster.bell import Bell
 from optc.targets.cluster.program import Array
 from optc.targets.cluster.ray_channel import QuietType
 from optc.targets.cluster.steps import Steps
@@ -46,6 +47,11 @@ class Graph:
                         answer.class_method_call.type_hint = channel
             ends = MultiOutputNode([nodes[index][-1] for index in self._answering])
         self._dag = ends.experimental_compile(_submit_timeout=FOREVER, _max_inflight_executions=in_flight)
+
+    @property
+    def bells(self) -> list[Bell]:
+        """What rings when a request may be `ready`."""
+        return [channel.bell for channel in self._dag.dag_output_channels]
 
     def submit(self, feeds: Mapping[str, Array]) -> Any:
         """Send a request in; what `get` takes. `RayError` where an actor has died."""

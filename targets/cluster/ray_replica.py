@@ -17,6 +17,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from optc import __version__
 from optc.models.errors import CheckError, InputError, OptcError
 from optc.models.session import first_line
+from optc.targets.cluster.bell import Bell
 from optc.targets.cluster.program import CALLER, Array, Program
 from optc.targets.cluster.ray_actor import RankActor
 from optc.targets.cluster.ray_graph import Graph
@@ -96,6 +97,11 @@ class Replica:
         """
         careful = bool(self._again) or any(job.tries > 1 for job, _ in self._flying)
         return (1 if careful else self._in_flight) - len(self._flying) - len(self._again)
+
+    @property
+    def bells(self) -> list[Bell]:
+        """What rings when there may be an answer."""
+        return [] if self._graph is None else self._graph.bells
 
     def submit(self, job: Job) -> list[tuple[Job, Answer]]:
         """Send a request in; its answer comes from `poll`. Where an actor is dead, what is given up."""

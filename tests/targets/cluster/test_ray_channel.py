@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from ray.exceptions import RayChannelError, RayChannelTimeoutError
 
-from optc.targets.cluster.ray_channel import LONGEST, SHARE, SHORTEST, QuietChannel
+from optc.targets.cluster import bell, ray_channel
+from optc.targets.cluster.bell import Bell, wait
+from optc.targets.cluster.ray_channel import QuietChannel
 
 
 class Scripted:
@@ -27,38 +29,39 @@ class Scripted:
         self.tries.pop(0)
         return len(self.tries)
 
+    def write(self, value: int, timeout: float | None) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
-@pytest.fixture
-def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The sleeps of the test, which take no time but by the clock."""
-    done: list[float] = []
-    monkeypatch.setattr(time, "sleep", done.append)
-    monkeypatch.setattr(time, "monotonic", lambda: sum(done))
-    return done
-
-
-def test_naps_grow_with_the_time_that_a_reader_has_waited(naps: list[float]) -> None:
-    channel = QuietChannel(Scripted(600, 0, 3), "a")
-    assert channel.read() == 2
-    assert len(naps) == 600
-    assert naps[0] == SHORTEST and naps[-1] == LONGEST and naps == sorted(naps)
-    assert naps[150] == pytest.approx(SHARE * sum(naps[:150]))
-    assert SHORTEST < naps[150] < LONGEST
-    del naps[:]
-    assert channel.read() == 1 and naps == []
-    assert channel.read() == 0 and naps == [SHORTEST] * 3
-
-
-def test_a_reader_that_gives_up_goes_on_with_its_naps(naps: list[float]) -> None:
-    channel = QuietChannel(Scripted(200), "b")
+def test_a_reader_waits_from_its_first_try_to_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[tuple[list[Bell], float]] = []
+    clock = iter(range(1000))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(ray_channel, "wait", lambda bells, since: waits.append((bells, since)))
+    channel = QuietChannel(Scripted(3, 0, 9, 1), "a")
+    assert channel.read() == 3
+    assert waits == [([channel.bell], 0)] * 3
+    assert channel.read(timeout=-1) == 2 and len(waits) == 3
+    del waits[:]
     for _ in range(2):
         with pytest.raises(RayChannelTimeoutError):
-            channel.read(timeout=0.005)
-    assert naps == sorted(naps) and naps[-1] > SHORTEST
-    assert channel.read(timeout=-1) == 0
+            channel.read(timeout=3)
+    assert channel.read() == 1
+    assert len(waits) == 7 and len({since for _, since in waits}) == 1
+    assert channel.read() == 0 and waits[-1][1] > waits[0][1]
+
+
+def test_a_writer_wakes_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel: Any = QuietChannel(Scripted(0), "e")
+    reader = pickle.loads(pickle.dumps(channel))
+    reader.bell.fileno()
+    channel.write(1)
+    monkeypatch.setattr(bell, "SHORTEST", 30.0)
+    wait([reader.bell], time.monotonic())
+    assert reader.bell.heard
 
 
 def test_what_is_ready_is_kept_for_the_reader() -> None:

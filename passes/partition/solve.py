@@ -83,13 +83,21 @@ def solve(
     return Solution(Assignment(data, stage, sharding), problem, _first(groups, stages), plan)
 
 
-def evaluate(model: Model, cluster: Cluster, assignment: Assignment) -> Solution:
-    """What a given partition costs on `cluster`; its plan has no bound (`InputError`: too few devices)."""
+def evaluate(model: Model, cluster: Cluster, assignment: Assignment, seed: int = 0) -> Solution:
+    """What a given partition costs on `cluster`, and the bound of all with its degrees.
+
+    `InputError`: too few devices, a link that is missing.
+    """
     data, stages, tensor = assignment.data, assignment.stages, assignment.tensor
     check_mesh(cluster, data, stages, tensor)
     problem, groups = _costs(model, cluster, data, stages, assignment.sharding)
     stage = [assignment.stage[item.name] for item in problem.items]
-    return Solution(assignment, problem, _first(groups, stages), make_plan(problem, groups, stage))
+    try:
+        bound = cut(problem, groups, stages, seed).bound
+    except InputError:  # nothing fits into the devices' memory: this does not either
+        bound = 0.0
+    plan = make_plan(problem, groups, stage, bound)
+    return Solution(assignment, problem, _first(groups, stages), plan)
 
 
 def _first(cluster: Cluster, count: int) -> Cluster:

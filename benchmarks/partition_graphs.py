@@ -50,7 +50,7 @@ def bound_model(proto: onnx.ModelProto, batch: int) -> Model:
 
 
 def clusters() -> list[tuple[Cluster, int]]:
-    """Sixteen devices each, and the batch they get: boards, sockets, GPUs that are busy, GPUs that are not."""
+    """Sixteen devices each, and the batch they get: boards, sockets, busy GPUs, idle GPUs."""
     gpus = load_cluster("h200-2x8")
     return [(_sixteen("vta-4-boards"), 1), (_sixteen("cpu-2-sockets"), 1), (gpus, 32), (gpus, 1)]
 

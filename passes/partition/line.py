@@ -84,9 +84,8 @@ class Line:
         live = np.zeros((len(self.places),) * 2)
         for row, i in enumerate(self.places[:-1]):
             mine = (a < i) & (i <= c)
-            change = np.zeros(len(self.order) + 2)
-            np.add.at(change, c[mine], b[mine])
-            np.add.at(change, e[mine] + 1, -b[mine])
+            places = len(self.order) + 2
+            change = np.bincount(c[mine], b[mine], places) - np.bincount(e[mine] + 1, b[mine], places)
             most = np.maximum.accumulate(change[i:].cumsum())
             live[row, row + 1 :] = most[self.places[row + 1 :] - i - 1]
         return live

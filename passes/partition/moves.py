@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
+import numpy as np
+from numpy.typing import NDArray
+
 from optc.passes.partition.cluster import Link
 from optc.passes.partition.order import edges
 from optc.passes.partition.problem import INPUT, Problem
@@ -20,6 +23,8 @@ GROUP = 24
 _SHARPNESS = 16
 """The power of the sum over the stages that moves make smaller: high, so that the slowest counts most."""
 
+Ints = NDArray[np.int64]
+
 Links = Sequence[Sequence[Link | None]]
 """[sender][receiver], None for a stage with itself."""
 
@@ -31,6 +36,7 @@ class Moves:
         self.problem, self.links = problem, links
         self.count = len(links)
         self.stage = list(stage)
+        self.placed: Ints = np.array(stage)
         self._before, self._after = edges(problem)
         self._made: list[list[int]] = [[] for _ in problem.items]
         self._read: list[list[int]] = [[] for _ in problem.items]
@@ -97,7 +103,7 @@ class Moves:
         at = self.stage[place]
         for number in self._made[place]:
             self._send(number, at, -1)
-        self.stage[place] = to
+        self.stage[place] = self.placed[place] = to
         for number in self._made[place]:
             self._send(number, to, 1)
         for number in self._read[place]:
@@ -150,7 +156,7 @@ def improve(
     problem: Problem,
     links: Links,
     stage: Sequence[int],
-    fits: Callable[[Sequence[int], int], bool],
+    fits: Callable[[Ints, int], bool],
     seed: int,
 ) -> list[int]:
     """A partition that is no slower than `stage`; `fits(stage, s)` says whether stage s's memory suffices."""
@@ -174,7 +180,7 @@ def improve(
         new = {s: state.seconds(s) for s in touched}
         new_powers = {s: (value / scale) ** _SHARPNESS for s, value in new.items()}
         worse = sum(new_powers.values()) >= sum(powers[s] for s in touched)
-        if worse or not (fits(state.stage, at) and fits(state.stage, at + step)):
+        if worse or not (fits(state.placed, at) and fits(state.placed, at + step)):
             state.move(group[::-1], at)
             continue
         for s, value in new.items():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+
+import numpy as np
 
 from optc.passes.partition.cluster import Cluster
+from optc.passes.partition.memory import StageMemory
 from optc.passes.partition.problem import INPUT, Problem
 
 
@@ -54,7 +56,9 @@ def make_plan(problem: Problem, cluster: Cluster, stage: Sequence[int], bound: f
     for (source, to), size in sorted(sent.items()):
         receive[to] += cluster.link(names[source], names[to]).seconds(size)
     compute = tuple(_sum(problem.on(at), group) for at, group in enumerate(members))
-    memory = tuple(stage_memory(problem, stage, at, count) for at in range(count))
+    holds = StageMemory(problem)
+    parts = [holds.of(np.array(stage), at) for at in range(count)]
+    memory = tuple(weights + (count - at) * live for at, (weights, live) in enumerate(parts))
     return Plan(tuple(stage), compute, tuple(receive), sent, memory, bound)
 
 
@@ -70,16 +74,5 @@ def stage_memory(problem: Problem, stage: Sequence[int], at: int, count: int) ->
     reader here where it comes from outside, to its last reader here; to the end where another stage reads it
     or it is a result.
     """
-    weights = sum(w.bytes for w in problem.weights if any(stage[r] == at for r in w.readers))
-    members = [place for place, s in enumerate(stage) if s == at]
-    rank = {place: i for i, place in enumerate(members)}
-    change = [0] * (len(members) + 1)
-    for value in problem.values:
-        here = [rank[r] for r in value.readers if r in rank]
-        made = value.producer in rank
-        if made or here:
-            stays = made and (value.kept or len(here) < len(value.readers))
-            first = rank[value.producer] if made else here[0]
-            change[first] += value.bytes
-            change[len(members) if stays else (here[-1] if here else first) + 1] -= value.bytes
-    return weights + (count - at) * max(accumulate(change))
+    weights, live = StageMemory(problem).of(np.array(stage), at)
+    return weights + (count - at) * live

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import heapify, heappop, heappush
 
 import onnx
@@ -93,7 +94,11 @@ class Problem:
 
     def on(self, device: int) -> tuple[float, ...]:
         """Seconds of every item on the device of this number in the cluster."""
-        return self.times[device] if self.times else tuple(item.seconds for item in self.items)
+        return self.times[device] if self.times else self._own
+
+    @cached_property
+    def _own(self) -> tuple[float, ...]:
+        return tuple(item.seconds for item in self.items)
 
     @classmethod
     def of(cls, model: Model, *devices: Device) -> Problem:

@@ -12,9 +12,10 @@ from optc.passes.partition.cluster import Cluster, Link
 from optc.passes.partition.downsets import down_sets
 from optc.passes.partition.even import even_cuts
 from optc.passes.partition.line import PLACES, Ints, Line, bisect
+from optc.passes.partition.memory import StageMemory
 from optc.passes.partition.moves import Links, improve
 from optc.passes.partition.order import Order, edges, orders
-from optc.passes.partition.plan import Plan, make_plan, stage_memory
+from optc.passes.partition.plan import Plan, make_plan
 from optc.passes.partition.problem import INPUT, Problem
 
 _FREE = Link(0.0, float("inf"))
@@ -43,10 +44,18 @@ def stages(problem: Problem, cluster: Cluster, count: int, seed: int = 0) -> Pla
     """
     _check(problem, cluster, count)
     limits = [device.memory_bytes for device in cluster.devices[:count]]
+    if len(problem.items) > _SEARCHED and _whole(problem, count) > min(limits):
+        # Two searches would take twice the time.
+        return _solve(problem, cluster, count, limits, seed)
     plan = _solve(problem, cluster, count, None, seed)
     if all(need <= limit for need, limit in zip(plan.memory, limits, strict=True)):
         return plan
     return _solve(problem, cluster, count, limits, seed)
+
+
+def _whole(problem: Problem, count: int) -> int:
+    """Bytes that no stage of `count` needs more than."""
+    return sum(w.bytes for w in problem.weights) + count * sum(v.bytes for v in problem.values)
 
 
 def _solve(problem: Problem, cluster: Cluster, count: int, limits: list[int] | None, seed: int) -> Plan:
@@ -62,8 +71,13 @@ def _solve(problem: Problem, cluster: Cluster, count: int, limits: list[int] | N
             raise InputError(_shortage(lines, cluster, count))
         return make_plan(problem, cluster, cut, make_plan(problem, cluster, cut).bottleneck)
 
-    def fits(stage: Sequence[int], at: int) -> bool:
-        return limits is None or stage_memory(problem, stage, at, count) <= limits[at]
+    holds = StageMemory(problem)
+
+    def fits(stage: Ints, at: int) -> bool:
+        if limits is None:
+            return True
+        weights, live = holds.of(stage, at)
+        return weights + (count - at) * live <= limits[at]
 
     best = _Best(problem, cluster, count, fits)
     for stage in even_cuts(problem, count):
@@ -84,7 +98,7 @@ class _Best:
     """The best of the partitions offered that fit."""
 
     def __init__(
-        self, problem: Problem, cluster: Cluster, count: int, fits: Callable[[Sequence[int], int], bool]
+        self, problem: Problem, cluster: Cluster, count: int, fits: Callable[[Ints, int], bool]
     ) -> None:
         self.problem, self.cluster, self.count, self.fits = problem, cluster, count, fits
         self.stage: list[int] | None = None
@@ -92,7 +106,7 @@ class _Best:
 
     def offer(self, stage: list[int] | None) -> None:
         """Keep `stage` where it fits and is faster than what there is."""
-        if stage is not None and all(self.fits(stage, at) for at in range(self.count)):
+        if stage is not None and all(self.fits(np.array(stage), at) for at in range(self.count)):
             seconds = make_plan(self.problem, self.cluster, stage).bottleneck
             if seconds < self.seconds:
                 self.stage, self.seconds = stage, seconds

@@ -5,8 +5,8 @@
 Row `hop`: chains of `SHORT` and of `LONG` actors pass a tensor of 1 MB on, one request at a time, in turns;
 the difference of the medians, a hop. Row `pipeline`: ResNet-50 (random weights, one sample a request) cut in
 two, one thread each, beside one process and two independent processes with the whole model, in turns; the
-bar is on the pipeline's speed-up as a share of the two processes', the median over the rounds. `cores`: what
-the driver and the actors use of the processor. Two cores that nothing else uses are needed. Exit status 1
+bar is on the pipeline's speed-up as a share of the two processes', the median over the rounds. `processor`: what
+the driver and the actors use of it. Two cores that nothing else uses are needed. Exit status 1
 where a bar fails.
 """
 
@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -43,7 +43,8 @@ from optc.targets.onnxruntime import OnnxRuntime
 SHORT, LONG = 2, 6
 TENSOR = 10**6  # bytes
 ROUNDS = 7
-REQUESTS = 24
+REQUESTS = 32
+IN_FLIGHT = 4
 TARGET = OnnxRuntime(threads=1)
 HOP_BAR, SHARE_BAR = 0.5e-3, 0.85
 
@@ -177,9 +178,9 @@ def pipeline(folder: Path) -> dict[str, Any]:
     message = Message(found.between, 0, 1, found.bytes)
     program = Program(ranks, (message,), (), ("image",), {"logits": 1})
     both = Alone(folder / "whole"), Alone(folder / "whole")
-    with RayEngine(folder, program) as engine:
+    with RayEngine(folder, program, in_flight=IN_FLIGHT) as engine:
         rates = rounds(engine, both)
-        cores = used_cores(engine)
+        cores = used_cores(engine, both[0])
         busy = [{"busy": m.busy, "waiting": m.waiting} for m in engine.metrics().ranks]
     for process in both:
         process.close()
@@ -192,37 +193,40 @@ def pipeline(folder: Path) -> dict[str, Any]:
         "speedup_two_processes": statistics.median(two for two, _ in speedups),
         "speedup_ray": statistics.median(ray for _, ray in speedups),
         "share": statistics.median(ray / two for two, ray in speedups),
-        "cores": cores,
+        "processor": cores,
         "ranks": busy,
     }
 
 
 def rounds(engine: RayEngine, both: Sequence[Alone]) -> list[tuple[float, float, float]]:
     """Requests a second of one process, two processes, and the pipeline; the first round only warms up."""
-    found = []
+    found, feeds = [], {"image": image(0)}
     for _ in range(ROUNDS + 1):
         one, two = alone(both[:1]), alone(both)
         start = time.perf_counter()
-        for answer in engine.run({"image": image(0)} for _ in range(2 * REQUESTS)):
+        for answer in engine.run([feeds] * (2 * REQUESTS)):
             assert isinstance(answer, dict), answer
         found.append((one, two, 2 * REQUESTS / (time.perf_counter() - start)))
     return found[1:]
 
 
-def used_cores(engine: RayEngine) -> dict[str, Any]:
-    """Processor seconds a second of the driver and each actor, while requests run and while nothing does."""
+def used_cores(engine: RayEngine, one: Alone) -> dict[str, Any]:
+    """Processor seconds of the driver and each actor: a request, and a second in which there is none.
+
+    Beside them a request's in a process with the whole model.
+    """
     pids = [os.getpid(), *(m.process for m in engine.metrics().ranks)]
     feeds = {"image": image(0)}
 
-    def during(work: Any) -> list[float]:
-        before, start = [cpu_seconds(pid) for pid in pids], time.perf_counter()
+    def used(pids: list[int], work: Callable[[], object], times: int) -> list[float]:
+        before = [cpu_seconds(pid) for pid in pids]
         work()
-        wall = time.perf_counter() - start
-        return [round((cpu_seconds(p) - b) / wall, 3) for p, b in zip(pids, before, strict=True)]
+        return [round((cpu_seconds(p) - b) / times, 5) for p, b in zip(pids, before, strict=True)]
 
-    running = during(lambda: [None for _ in engine.run([feeds] * 2 * REQUESTS)])
-    idle = during(lambda: time.sleep(5))
-    return {"running": running, "idle": idle, "of": ["driver", "rank 0", "rank 1"]}
+    request = used(pids, lambda: list(engine.run([feeds] * (2 * REQUESTS))), 2 * REQUESTS)
+    whole = used([one.process.pid or 0], lambda: alone([one]), REQUESTS)
+    idle = used(pids, lambda: time.sleep(5), 5)
+    return {"of": ["driver", "rank 0", "rank 1"], "request": request, "whole_model": whole[0], "idle": idle}
 
 
 def main() -> int:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from partition_networks import NETWORKS, network
+from partition_graphs import NETWORKS, bound_model
 
 from optc.models.model import Model
 from optc.models.session import Arrays, Session
-from optc.passes.base import Exact
+from optc.passes.base import Context, Exact
+from optc.passes.canonicalize.canonicalize import Canonicalize
 from optc.passes.partition.cluster import Cluster, Device, Link
 from optc.passes.partition.solve import solve
 from optc.passes.verify.compare import compare
@@ -41,6 +42,13 @@ def cluster(count: int) -> Cluster:
     devices = tuple(Device(f"d{i}", 25.6e9, 0.8e9, 2**40) for i in range(count))
     pairs = [(a.name, b.name) for i, a in enumerate(devices) for b in devices[i + 1 :]]
     return Cluster("fast-links", devices, dict.fromkeys(pairs, Link(2e-6, 100e9)))
+
+
+def network(name: str) -> Model:
+    """One of the networks, at a batch of one, canonical: what `optc partition` cuts."""
+    model = bound_model(NETWORKS[name](), 1)
+    Canonicalize().run(model, Context())
+    return model
 
 
 def rows(names: list[str] | None = None) -> Iterator[dict[str, Any]]:

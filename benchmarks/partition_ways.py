@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from partition_networks import network
+from partition_equal import network
 
 from optc.models.model import Model
 from optc.models.session import Arrays, Session
@@ -109,7 +109,7 @@ def _row(
     plan = partition(
         model,
         OnnxRuntime(threads=1),
-        Partition(**degrees),
+        Partition(degrees.get("data", 1), degrees.get("stages", 1), degrees.get("tensor", 1)),
         description,
         schedule=Schedule(micro_batches=8),
         out=folder / "plan",

@@ -5,8 +5,8 @@
 Row `hop`: chains of `SHORT` and of `LONG` actors pass a tensor of 1 MB on, one request at a time, in turns;
 the difference of the medians, a hop. Row `pipeline`: ResNet-50 (random weights, one sample a request) cut in
 two, one thread each, beside one process and two independent processes with the whole model, in turns; the
-bar is on the pipeline's speed-up as a share of the two processes', the median over the rounds. `processor`: what
-the driver and the actors use of it. Two cores that nothing else uses are needed. Exit status 1
+bar is on the pipeline's speed-up as a share of the two processes', the median over the rounds. `processor`:
+seconds of it that the driver and the actors use. Two cores that nothing else uses are needed. Exit status 1
 where a bar fails.
 """
 

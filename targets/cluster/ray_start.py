@@ -68,8 +68,9 @@ def enter(address: str | None, processes: int, memory: int) -> Leave:
     def leave() -> None:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
-        for file in Path("/dev/shm").glob(f"sem.*{store}-*") if store is not None else ():
-            file.unlink(missing_ok=True)
+        for kind in ("hdr", "obj"):
+            for file in Path("/dev/shm").glob(f"sem.{kind}{store}-*"):
+                file.unlink(missing_ok=True)
 
     return leave
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from ray_programs import SPREAD, chain, feeds, spread, spread_case
 
-from optc.models.errors import CheckError, InputError
+from optc.models.errors import CheckError, InputError, MissingError
 from optc.targets.cluster.ray_engine import RayEngine
 from optc.targets.cluster.ray_start import enter
 
@@ -154,4 +155,22 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(tmp_path: Path) ->
     with (tmp_path / "two" / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(InputError, match=r"rank 1, part 'two': .*model.onnx is damaged"):
+        RayEngine(tmp_path, program)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "text"),
+    [
+        ({"target": "cuda{arch=[sm_80]}"}, "the program needs 1 GPUs, Ray has 0 here"),
+        (
+            {"target": "cpu", "program": {"kind": "vm", "machine": "abacus", "mcpu": "generic"}},
+            "rank 1, part 'two': the artifact was built for abacus",
+        ),
+    ],
+)
+def test_a_part_that_no_process_here_can_load(manifest: dict[str, object], text: str, tmp_path: Path) -> None:
+    program = chain(tmp_path)
+    file = tmp_path / "two" / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | manifest))
+    with pytest.raises(MissingError, match=text):
         RayEngine(tmp_path, program)

@@ -11,13 +11,13 @@ from optc.passes.partition.sharding.collectives import holds, received
 from optc.passes.partition.sharding.layout import Layout, Sharding, Spec
 from optc.passes.partition.sharding.work import Work
 
-BEAM = 256
+BEAM = 64
 """States that are followed; the search is exact where there are never more."""
 
 _DEAR = 1.0
 """Seconds that a byte of weights costs where nothing but bytes counts."""
 
-_ROUNDS = 16
+_ROUNDS = 10
 """Prices of a byte that are tried."""
 
 Lying = tuple[int, int, int]
@@ -43,7 +43,7 @@ def shard(
     search = _Search(work)
     found = search.run(beam)
     if weights is not None and work.weight_bytes(found) > weights:
-        found = _lighter(search, weights, beam)
+        found = _lighter(search, weights, max(1, beam // 4))
     both = enumerate(zip(work.names, found, strict=True))
     return Sharding(count, {name: layout for i, (name, layout) in both if layout != work.whole(i)})
 
@@ -104,7 +104,7 @@ class _Search:
                     if seconds + more < found.get(after, float("inf")):
                         found[after] = seconds + more
                         step[after] = (state, choice)
-            states = _best(found, beam)
+            states = self._best(found, beam)
             steps.append(step)
         layouts = []
         at: State = ()
@@ -112,6 +112,23 @@ class _Search:
             at, choice = step[at]
             layouts.append(choice.layout)
         return layouts[::-1]
+
+    def _best(self, states: dict[State, float], beam: int) -> dict[State, float]:
+        """The fastest states, and the one in which all is whole.
+
+        From that one everything can be read for nothing. So a state is of no use that takes longer than some
+        other with all its values gathered.
+        """
+        most = min(seconds + self._gather(state) for state, seconds in states.items()) * (1 + 1e-12)
+        kept = sorted((seconds, state) for state, seconds in states.items() if seconds <= most)[:beam]
+        found = {state: seconds for seconds, state in kept}
+        return found | {(): states[()]} if () in states else found
+
+    def _gather(self, state: State) -> float:
+        """Seconds to make all values whole."""
+        return sum(
+            self._cost(value, have, got | 1) - self._cost(value, have, got) for value, have, got in state
+        )
 
     def _after(self, state: State, choice: _Choice, ending: frozenset[int]) -> tuple[State, float]:
         """The state after a choice, and the seconds that it and the collectives before it take."""
@@ -186,13 +203,3 @@ class _Search:
         for value, place in last.items():
             ending[place].add(value)
         return [frozenset(values) for values in ending]
-
-
-def _best(states: dict[State, float], beam: int) -> dict[State, float]:
-    """The fastest states, and the one in which all is whole."""
-    if len(states) <= beam:
-        return states
-    kept = dict(sorted(states.items(), key=lambda item: item[1])[:beam])
-    if () in states:
-        kept[()] = states[()]
-    return kept

@@ -23,10 +23,8 @@ def faults(plan: dict[str, Any]) -> list[str]:
     sent = _sent(plan)
     told = {(s["from"], s["to"]): s["bytes"] for s in plan["sent"]}
     if told != sent:
-        pairs = sorted(p for p in told.keys() | sent.keys() if told.get(p) != sent.get(p))
-        found.append(
-            f"bytes sent between stages {pairs[0]} are {sent.get(pairs[0])}, not {told.get(pairs[0])}"
-        )
+        a, b = min(pair for pair in told.keys() | sent.keys() if told.get(pair) != sent.get(pair))
+        found.append(f"stage {a} sends {sent.get((a, b), 0)} bytes to stage {b}, not {told.get((a, b), 0)}")
     compute, receive = _compute(plan, stages), _receive(plan, sent, stages)
     memory = [_memory(plan, at, stages) for at in range(stages)]
     for at in range(stages):

@@ -12,7 +12,7 @@ from optc.passes.partition.cluster import Link
 from optc.passes.partition.order import edges
 from optc.passes.partition.problem import INPUT, Problem
 
-STEPS = 20_000
+STEPS = 40_000
 """Moves tried at most; in small problems `PER_ITEM` for each item."""
 
 PER_ITEM = 100

@@ -1,178 +1,141 @@
-"""How near pipeline partitions come to their bounds, and to what others do.
+"""Partitions: how good, how right, how fast, and whether that was predicted.
 
-    python benchmarks/partition.py gaps          the gaps: results/partition_gaps.json
-    python benchmarks/partition.py --check gaps  the same, written nowhere
+    python benchmarks/partition.py [PART ...]    gaps, equal, ray, ways; all by default
 
-`gaps`: seven networks in 2, 4, 8 and 16 stages on described clusters, each with the bottlenecks of equal
-node counts, equal FLOPs, and the rule of Olive's SplitModel; and made graphs of 10,000 nodes in 16 stages.
-Every plan is checked by `partition_check.py` from its JSON alone. Times are seconds, as the clusters'
-description files model them, but `solve_s`, which is measured. Exit status 1 where a bar fails.
+Writes results/partition_PART.json and results/partition.md. The bars, from the project's goals:
+- gaps: pipelines at most 2% above their lower bound on average and 5% at worst, by cluster; never worse than
+  equal node counts, equal FLOPs or Olive's SplitModel; 10,000 nodes into 16 stages within 10% in 10 s
+- equal: the ranks of seven networks together give what the whole does, K and T from 2 to 8
+- ray: a hop of 1 MB under 0.5 ms; two stages on two cores at least 0.85 of the speed-up of two processes;
+  throughput as the simulator predicts it within 10%
+- ways: no bar; one network in four ways, as docs/parallel.md shows it, with its pictures
+`ray` and `ways` need `pip install 'optc[cluster]'` and two cores that nothing else uses. Exit status 1 where
+a bar fails.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
-import common
-import onnx
-from partition_check import faults
-from partition_graphs import LARGE, NETWORKS, bound_model, clusters, large_cluster, large_graph, unequal
-from partition_peers import peers
+import partition_equal
+import partition_gaps
+import partition_ray
+import partition_ways
+from common import RESULTS, header, write
 
-from optc.models.errors import InputError
-from optc.passes.analysis.counts import inferred_graph
-from optc.passes.partition.cluster import Cluster
-from optc.passes.partition.plan import Plan, make_plan
-from optc.passes.partition.plan_json import plan_json
-from optc.passes.partition.problem import Problem
-from optc.passes.partition.stages import stages
+Measured = tuple[list[dict[str, Any]], dict[str, Any]]
 
-STAGES = (2, 4, 8, 16)
-SEEDS = (0, 1, 2)
-MEAN, WORST, LARGE_GAP, LARGE_S = 0.02, 0.05, 0.10, 10.0
-TIGHT = 0.9
-"""Of the memory that the best plan's fullest device needs: what the devices of tight memory have."""
-
-Row = dict[str, Any]
+PARTS: dict[str, Callable[[], Measured]] = {
+    "gaps": partition_gaps.measure,
+    "equal": partition_equal.measure,
+    "ray": partition_ray.measure,
+    "ways": partition_ways.measure,
+}
+SEEDS = {"inputs": 0, "moves": 0} | {f"made graphs {seed}": seed for seed in partition_gaps.SEEDS}
 
 
-def network_rows() -> Iterator[Row]:
-    """A row for each cluster, network, and number of stages."""
-    for cluster, batch in (*clusters(), (unequal(), 1)):
-        for name, build in NETWORKS.items():
-            model = bound_model(build(), batch)
-            problem = Problem.of(model, *cluster.devices)
-            graph = inferred_graph(model)
-            for count in STAGES:
-                yield {
-                    "graph": name,
-                    "nodes": len(problem.items),
-                    "cluster": cluster.name,
-                    "batch": batch,
-                    "stages": count,
-                } | _row(problem, graph, cluster, count)
+def holds(bar: Any) -> bool:
+    """Whether a bar, or all of a group of bars, holds."""
+    if not isinstance(bar, dict):
+        return bool(bar)
+    return bool(bar["holds"]) if "holds" in bar else all(holds(inner) for inner in bar.values())
 
 
-def _row(problem: Problem, graph: onnx.GraphProto, cluster: Cluster, count: int) -> Row:
-    @cache
-    def ours(count: int) -> Plan | str:
-        try:
-            return stages(problem, cluster, count)
-        except InputError as error:
-            return str(error)
-
-    started = time.perf_counter()
-    plan = ours(count)
-    seconds = time.perf_counter() - started
-    if isinstance(plan, str):
-        return {"failed": plan}
-    row = _figures(problem, cluster, plan, seconds)
-    others: Row = {}
-    for peer, stage in peers(problem, graph, count).items():
-        if isinstance(stage, str):
-            others[peer] = {"failed": stage}
-            continue
-        other = make_plan(problem, cluster, stage)
-        used = len(other.compute)
-        against = ours(used)
-        fits = all(m <= d.memory_bytes for m, d in zip(other.memory, cluster.devices, strict=False))
-        others[peer] = {"stages": used, "bottleneck_s": other.bottleneck, "fits": fits}
-        if fits:
-            # A peer that leaves stages empty is held against our plan of as many stages as it has.
-            others[peer]["ours_s"] = against.bottleneck if isinstance(against, Plan) else None
-    return row | {"peers": others}
+def table() -> str:
+    """The results that are there, as a page."""
+    lines = [
+        "# Partitions",
+        "",
+        "By `python benchmarks/partition.py`; the figures are in `partition_*.json`.",
+    ]
+    for part in PARTS:
+        path = RESULTS / f"partition_{part}.json"
+        if path.exists():
+            data = json.loads(path.read_text())
+            lines += ["", f"## {part}", f"{data['machine']['processor']}, commit {data['commit'][:7]}", ""]
+            lines += _bars(data["bars"]) + ROWS[part](data["rows"])
+    return "\n".join(lines) + "\n"
 
 
-def _figures(problem: Problem, cluster: Cluster, plan: Plan, seconds: float) -> Row:
-    return {
-        "bottleneck_s": plan.bottleneck,
-        "bound_s": plan.bound,
-        "gap": plan.gap,
-        "speedup": problem.seconds / plan.bottleneck,
-        "largest_receive_s": max(plan.receive),
-        "solve_s": round(seconds, 2),
-        "faults": faults(plan_json(problem, cluster, plan)),
-    }
+def _bars(bars: dict[str, Any]) -> list[str]:
+    found = [
+        f"- {name}: {'holds' if holds(bar) else 'FAILS'}" for name, bar in bars.items() if name != "gaps"
+    ]
+    for name, bar in bars.get("gaps", {}).items():
+        word = "holds" if bar["holds"] else "FAILS"
+        found.append(f"- gaps on {name}: mean {bar['mean']:.2%}, worst {bar['worst']:.2%}: {word}")
+    return [*found, ""] if found else []
 
 
-def large_rows() -> Iterator[Row]:
-    """A row for each kind of made graph and each seed."""
-    for kind, reach in LARGE.items():
-        for seed in SEEDS:
-            problem, cluster = large_graph(reach, seed), large_cluster(10**15)
-            if kind == "tight memory":
-                free = stages(problem, cluster, max(STAGES))
-                cluster = large_cluster(int(max(free.memory) * TIGHT))
-            started = time.perf_counter()
-            plan = stages(problem, cluster, max(STAGES))
-            seconds = time.perf_counter() - started
-            yield {
-                "graph": f"made, {kind}",
-                "nodes": len(problem.items),
-                "seed": seed,
-                "cluster": cluster.name,
-                "stages": max(STAGES),
-            } | _figures(problem, cluster, plan, seconds)
+def _gap_rows(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| graph | cluster | batch | K | slowest stage, ms | gap | speed-up | solved in, s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        start = f"| {row['graph']} | {row['cluster']} | {row.get('batch', '')} | {row['stages']} "
+        if "failed" in row:
+            lines.append(f"{start}| {row['failed']} | | | |")
+        else:
+            lines.append(
+                f"{start}| {row['bottleneck_s'] * 1e3:.3f} | {row['gap']:.2%} | {row['speedup']:.2f} "
+                f"| {row['solve_s']} |"
+            )
+    return lines
 
 
-def bars(rows: Sequence[Row]) -> dict[str, Any]:
-    """Whether each bar holds; gaps by cluster and batch."""
-    solved = [row for row in rows if "failed" not in row]
-    found: dict[str, Any] = {"plans that the independent checker faults": 0}
-    found["plans that the independent checker faults"] = sum(bool(row["faults"]) for row in solved)
-    networks = [row for row in solved if "peers" in row]
-    by_cluster: dict[str, list[float]] = {}
-    for row in networks:
-        by_cluster.setdefault(f"{row['cluster']}, batch {row['batch']}", []).append(row["gap"])
-    found["gaps"] = {
-        name: {
-            "plans": len(gaps),
-            "mean": sum(gaps) / len(gaps),
-            "worst": max(gaps),
-            "holds": sum(gaps) / len(gaps) <= MEAN and max(gaps) <= WORST,
-        }
-        for name, gaps in by_cluster.items()
-    }
-    peers = [peer for row in networks for peer in row["peers"].values() if "ours_s" in peer]
-    found["never worse than a peer"] = all(
-        p["ours_s"] is not None and p["ours_s"] <= p["bottleneck_s"] * (1 + 1e-9) for p in peers
-    )
-    large = [row for row in solved if "seed" in row]
-    found["10,000 nodes: gap"] = max((row["gap"] for row in large), default=0) <= LARGE_GAP
-    found["10,000 nodes: seconds"] = max((row["solve_s"] for row in large), default=0) <= LARGE_S
-    return found
-
-
-def gaps(write: bool) -> bool:
-    """Measure, print, write; whether all bars hold that the issue sets."""
-    rows = []
-    for row in (*network_rows(), *large_rows()):
-        print(_line(row), flush=True)
-        rows.append(row)
-    found = bars(rows)
-    print(found)
-    if write:
-        head = common.header(
-            ["numpy", "numba", "onnx"], {f"made graphs {s}": s for s in SEEDS} | {"moves": 0}
+def _equal_rows(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| network | K | T | parts | collectives | same bits | largest error, off / on |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in row["collectives"].items())
+        errors = " / ".join(f"{row['max_error'][o]:.1e}" for o in ("off", "on"))
+        lines.append(
+            f"| {row['network']} | {row['stages']} | {row['tensor']} | {row['parts']} | {kinds} "
+            f"| {'yes' if row['equal_bits'] else 'no'} | {errors} |"
         )
-        common.write("partition_gaps", head, rows, found)
-    held = [found["never worse than a peer"], found["10,000 nodes: gap"], found["10,000 nodes: seconds"]]
-    return all(held) and not found["plans that the independent checker faults"]
+    return lines
 
 
-def _line(row: Row) -> str:
-    text = f"{row['graph']:20} {row['cluster'][:24]:24} {row.get('batch', ''):3} K={row['stages']:2}"
-    if "failed" in row:
-        return f"{text} {row['failed']}"
-    return f"{text} {row['bottleneck_s'] * 1e3:9.3f} ms  gap {row['gap']:8.3%}  {row['solve_s']:5.1f} s"
+def _ray_rows(rows: list[dict[str, Any]]) -> list[str]:
+    found = next(row for row in rows if row["measure"] == "pipeline")
+    lines = [
+        f"- a hop of {r['bytes']} bytes: {r['seconds'] * 1e3:.3f} ms" for r in rows if r["measure"] == "hop"
+    ]
+    return [
+        *lines,
+        f"- speed-up over one process: two processes {found['speedup_two_processes']:.2f}, two stages on Ray "
+        f"{found['speedup_ray']:.2f}; share {found['share']:.2f}",
+        f"- throughput measured / predicted by the simulator: {found['measured_over_predicted']:.3f}",
+    ]
 
 
-PARTS = {"gaps": gaps}
+def _way_rows(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| way | ranks | parts of a rank | predicted a second | on Ray | speed-up |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in (r for r in rows if "way" in r):
+        each = row["parts"] / (row["ranks"] / row["degrees"].get("data", 1))
+        lines.append(
+            f"| {row['way']} | {row['ranks']} | {each:.0f} | {row['predicted']:.1f} | {row['measured']:.1f} "
+            f"| {row['speedup']:.2f} |"
+        )
+    return lines
+
+
+ROWS: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
+    "gaps": _gap_rows,
+    "equal": _equal_rows,
+    "ray": _ray_rows,
+    "ways": _way_rows,
+}
 
 
 def main() -> int:
@@ -180,10 +143,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    options = parser.parse_args()
-    return 0 if PARTS[options.part](not options.check) else 1
+    parser.add_argument("part", nargs="*", choices=[[], *PARTS])
+    good = True
+    for part in parser.parse_args().part or PARTS:
+        head = header(["optc", "ray", "onnxruntime", "onnx", "numpy", "numba"], SEEDS)
+        rows, bars = PARTS[part]()
+        write(f"partition_{part}", head, rows, bars)
+        print(bars)
+        good &= holds(bars)
+        (RESULTS / "partition.md").write_text(table())
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

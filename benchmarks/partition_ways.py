@@ -15,16 +15,18 @@ from typing import Any
 
 import numpy as np
 from partition_equal import network
+from partition_ray import SMALL, TENSOR, hop, link
 
 from optc.models.model import Model
 from optc.models.session import Arrays, Session
-from optc.passes.partition.cluster import Device
+from optc.passes.partition.cluster import Device, Link
 from optc.passes.partition.partition import Partition
 from optc.passes.partition.problem import Problem
 from optc.passes.verify.inputs import generate_runnable
 from optc.targets.cluster.partition import PICTURE, partition
 from optc.targets.cluster.plan_folder import PlanFolder
 from optc.targets.cluster.ray_engine import RayEngine
+from optc.targets.cluster.ray_start import enter
 from optc.targets.cluster.schedule import Schedule
 from optc.targets.onnxruntime import OnnxRuntime
 
@@ -57,18 +59,31 @@ bytes_per_second = {bandwidth}
 """
 
 
-def rows(latency: float, bandwidth: float) -> Iterator[dict[str, Any]]:
-    """A row for one process, and for each way; `latency`, `bandwidth`: of a hop between two actors."""
+def measure() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A row for one process, and for each way; no bars: it is what docs/parallel.md shows."""
+    leave = enter(None, 8, 2**29)
+    try:
+        hops = [hop(TENSOR), hop(SMALL)]
+        return [*hops, *ways(link(hops))], {}
+    finally:
+        leave()
+
+
+def ways(over: Link) -> Iterator[dict[str, Any]]:
+    """A row for each; `over`: a hop between two actors."""
     model = network(NETWORK)
     feeds = generate_runnable(model, Session(model), 0)
     alone, seconds = 1.0, _seconds(model, feeds)
     speed = _speed(model, seconds)
     for way, degrees in {"one process": {}, **WAYS}.items():
         with tempfile.TemporaryDirectory() as folder:
-            found = _row(model, feeds, way, degrees, (*speed, latency, bandwidth), Path(folder))
+            figures = (*speed, over.latency_s, over.bytes_per_second)
+            found = _row(model, feeds, way, degrees, figures, Path(folder))
         if way == "one process":
             alone = found["measured"]
-        yield found | {"speedup": found["measured"] / alone}
+        found |= {"speedup": found["measured"] / alone}
+        print(found, flush=True)
+        yield found
 
 
 def _seconds(model: Model, feeds: Arrays) -> float:

@@ -124,7 +124,13 @@ def _row(
     plan = partition(
         model,
         OnnxRuntime(threads=1),
-        Partition(degrees.get("data", 1), degrees.get("stages", 1), degrees.get("tensor", 1)),
+        # Where a device is a whole core, node times are measured; they cannot be where work is shared.
+        Partition(
+            degrees.get("data", 1),
+            degrees.get("stages", 1),
+            degrees.get("tensor", 1),
+            measure=way == "pipeline",
+        ),
         description,
         schedule=Schedule(micro_batches=8),
         out=folder / "plan",

@@ -44,7 +44,7 @@ class Sharding:
 
     A node that is not in `layouts` runs whole on every device. A value lies as its producer's layout says
     (graph inputs and constants: whole everywhere); a node that reads it in another layout receives it by a
-    collective, or cuts its part out of the whole.
+    collective, or cuts its part out of what its device holds (`collectives.holds`, `collectives.received`).
     """
 
     devices: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from optc.models.errors import InputError
@@ -27,14 +28,15 @@ Shardings = dict[tuple[float, float, Link, int], Sharding]
 class Solution:
     """A partition and what it costs.
 
-    `problem` holds what each device of a group does; `cluster` a device for each stage, and `plan` what the
-    stages of one replica cost on it.
+    `problem` holds what each device of a group does, collectives included; `cluster` a device for each stage,
+    and `plan` what the stages of one replica cost on it. `seconds`: of each node by name, collectives aside.
     """
 
     assignment: Assignment
     problem: Problem
     cluster: Cluster
     plan: Plan
+    seconds: Mapping[str, float]
 
     @property
     def throughput(self) -> float:
@@ -80,7 +82,8 @@ def solve(
         problem = with_measured_seconds(problem, model, seed)
     plan = cut(problem, groups, stages, seed)
     stage = {item.name: at for item, at in zip(problem.items, plan.stage, strict=True)}
-    return Solution(Assignment(data, stage, sharding), problem, _first(groups, stages), plan)
+    seconds = _seconds(model, cluster, data, stages, sharding, problem)
+    return Solution(Assignment(data, stage, sharding), problem, _first(groups, stages), plan, seconds)
 
 
 def evaluate(model: Model, cluster: Cluster, assignment: Assignment, seed: int = 0) -> Solution:
@@ -97,7 +100,8 @@ def evaluate(model: Model, cluster: Cluster, assignment: Assignment, seed: int =
     except InputError:  # nothing fits into the devices' memory: this does not either
         bound = 0.0
     plan = make_plan(problem, groups, stage, bound)
-    return Solution(assignment, problem, _first(groups, stages), plan)
+    seconds = _seconds(model, cluster, data, stages, assignment.sharding, problem)
+    return Solution(assignment, problem, _first(groups, stages), plan, seconds)
 
 
 def _first(cluster: Cluster, count: int) -> Cluster:
@@ -168,6 +172,16 @@ def _better(a: Solution, b: Solution, objective: str) -> bool:
     keys = [(-s.throughput, s.latency) for s in (a, b)]
     first, second = (key if objective == "throughput" else key[::-1] for key in keys)
     return first < second
+
+
+def _seconds(
+    model: Model, cluster: Cluster, data: int, stages: int, sharding: Sharding, problem: Problem
+) -> dict[str, float]:
+    """What each node takes on a device of its group, where collectives take no time."""
+    if sharding.devices > 1:
+        device = slowest_device(cluster, data * stages * sharding.devices)
+        problem = sharded_problem(model, sharding, device, Link(0.0, float("inf")))
+    return {item.name: item.seconds for item in problem.items}
 
 
 def _costs(

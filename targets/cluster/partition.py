@@ -83,7 +83,7 @@ def partition(
     outcome = run_checked(passes, work, checks)
     solution = _assigned(work, described, how, checks)
     prediction = _predict(solution, schedule)
-    program, models = split(work, solution.assignment, {i.name: i.seconds for i in solution.problem.items})
+    program, models = split(work, solution.assignment, solution.seconds)
     job = _Job(work, device, described, schedule, solution, prediction, program, models)
     plan = job.write(out, passes, outcome, checks)
     return Result(plan, solution, prediction, outcome, _notes(how, solution))
@@ -188,6 +188,8 @@ class _Job:
             self.schedule.in_flight(assignment.stages),
             record=True,
         )
-        degrees = f"{assignment.data} × {assignment.stages} stages × {assignment.tensor}"
-        title = f"{self.model.name} on {self.cluster.name}: {degrees} ({self.schedule.kind})"
+        counts = [f"{assignment.stages} stage{'s' if assignment.stages > 1 else ''}"]
+        counts += [f"{assignment.tensor} devices each"] if assignment.tensor > 1 else []
+        counts += [f"one of {assignment.data} replicas"] if assignment.data > 1 else []
+        title = f"{self.model.name} on {self.cluster.name}: {', '.join(counts)} ({self.schedule.kind})"
         return draw_plan(title, self.program, plan.compute, plan.receive, timeline.spans)

@@ -85,7 +85,10 @@ def _arrows(program: Program, middles: Sequence[float], top: float) -> tuple[lis
             kinds = [c.kind for c in program.collectives if _within(program, c, source)]
             names = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
             parts.append(f'<path d="M{a - 16:.1f} {y} H{a + 16:.1f}" {width}/>')
-            parts.append(_text(a + 24, y + 4, f"{bytes_text(size)} in stage {to}: {names}"))
+            right = a > _LEFT + _WIDTH / 2
+            place = 'text-anchor="end"' if right else ""
+            text = f"{bytes_text(size)} in stage {to}: {names}"
+            parts.append(_text(a - 24 if right else a + 24, y + 4, text, place))
         else:
             parts.append(f'<path d="M{a:.1f} {y} H{b - 7:.1f}" {width}/>')
             parts.append(f'<path d="M{b} {y} l-9 -5 v10 z" fill="{_ARROW}"/>')
@@ -127,6 +130,8 @@ def _schedule(program: Program, spans: Sequence[Span], top: float) -> tuple[list
 
 def seconds_text(seconds: float) -> str:
     """Such as `3.21 ms`."""
+    if not seconds:
+        return "0"
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
         if seconds * factor >= 1 or unit == "µs":
             return f"{seconds * factor:.3g} {unit}"

@@ -1,7 +1,7 @@
 """Recomputes pipeline plans from their JSON alone: `python benchmarks/partition_check.py PLAN.json …`.
 
 Imports nothing of optc. A plan is what `optc.passes.partition.plan_json` writes, by itself or under the key
-`pipeline` of a larger file. Exits with status 1 where a plan is no partition, a figure is another, or the
+`plan` of the `plan.json` that `optc partition` writes. Exits with status 1 where a plan is no partition, a figure is another, or the
 bottleneck lies below what simple sums prove; it says which.
 """
 
@@ -163,7 +163,7 @@ def main(paths: list[str]) -> int:
     wrong = 0
     for path in paths:
         data = json.loads(Path(path).read_text())
-        for fault in faults(data.get("pipeline", data)):
+        for fault in faults(data.get("plan", data)):
             print(f"{path}: {fault}")
             wrong = 1
     return wrong

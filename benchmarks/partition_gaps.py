@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import onnx
@@ -29,7 +30,7 @@ from optc.passes.partition.stages import stages
 STAGES = (2, 4, 8, 16)
 SEEDS = (0, 1, 2)
 MEAN, WORST, LARGE_GAP, LARGE_S = 0.02, 0.05, 0.10, 10.0
-TIGHT = 0.9
+TIGHT = 0.95
 """Of the memory that the best plan's fullest device needs: what the devices of tight memory have."""
 
 Row = dict[str, Any]
@@ -102,23 +103,26 @@ def large_rows() -> Iterator[Row]:
             if kind == "tight memory":
                 free = stages(problem, cluster, max(STAGES))
                 cluster = large_cluster(int(max(free.memory) * TIGHT))
-            started = time.perf_counter()
-            plan = stages(problem, cluster, max(STAGES))
-            seconds = time.perf_counter() - started
-            yield {
+            row = {
                 "graph": f"made, {kind}",
                 "nodes": len(problem.items),
                 "seed": seed,
                 "cluster": cluster.name,
                 "stages": max(STAGES),
-            } | _figures(problem, cluster, plan, seconds)
+            }
+            started = time.perf_counter()
+            try:
+                plan = stages(problem, cluster, max(STAGES))
+            except InputError as error:
+                yield row | {"failed": str(error)}
+                continue
+            yield row | _figures(problem, cluster, plan, time.perf_counter() - started)
 
 
 def bars(rows: Sequence[Row]) -> dict[str, Any]:
     """Whether each bar holds; gaps by cluster and batch."""
     solved = [row for row in rows if "failed" not in row]
-    found: dict[str, Any] = {"plans that the independent checker faults": 0}
-    found["plans that the independent checker faults"] = sum(bool(row["faults"]) for row in solved)
+    found: dict[str, Any] = {"the independent checker faults no plan": not any(r["faults"] for r in solved)}
     networks = [row for row in solved if "peers" in row]
     by_cluster: dict[str, list[float]] = {}
     for row in networks:
@@ -145,7 +149,7 @@ def bars(rows: Sequence[Row]) -> dict[str, Any]:
 def measure() -> tuple[list[Row], dict[str, Any]]:
     """Rows and bars."""
     rows = []
-    for row in (*network_rows(), *large_rows()):
+    for row in chain(network_rows(), large_rows()):
         print(_line(row), flush=True)
         rows.append(row)
     return rows, bars(rows)

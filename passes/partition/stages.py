@@ -34,9 +34,9 @@ _FOREVER = 1e30
 def stages(problem: Problem, cluster: Cluster, count: int, seed: int = 0) -> Plan:
     """`problem` in `count` stages on the first `count` devices of `cluster`, in their order.
 
-    Exact for chains (of up to `PLACES` items where memory is short) and, where messages from several stages
-    and memory do not matter, for graphs of few down-sets; else the best of several heuristics, and the plan's
-    gap says how far from its bound. Equal arguments give equal plans.
+    Exact for chains (of up to `PLACES` items where memory is short) and, where memory does not matter, for
+    graphs of few down-sets as far as `_WORK` goes; else the best of several heuristics, and the plan's gap
+    says how far from its bound. Equal arguments give equal plans.
 
     `InputError`: more stages than items or devices, devices of different speed where the problem has no times
     for each, a link that is missing, or too little memory (how much more would do, and the fewest stages

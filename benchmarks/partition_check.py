@@ -1,8 +1,8 @@
 """Recomputes pipeline plans from their JSON alone: `python benchmarks/partition_check.py PLAN.json …`.
 
 Imports nothing of optc. A plan is what `optc.passes.partition.plan_json` writes, by itself or under the key
-`plan` of the `plan.json` that `optc partition` writes. Exits with status 1 where a plan is no partition, a figure is another, or the
-bottleneck lies below what simple sums prove; it says which.
+`plan` of the `plan.json` that `optc partition` writes. Exits with status 1 where a plan is no partition, a
+figure is another, or the bottleneck lies below what simple sums prove; it says which.
 """
 
 from __future__ import annotations

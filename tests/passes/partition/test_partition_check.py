@@ -82,7 +82,7 @@ def test_a_changed_plan_is_told(change: Callable[[dict[str, Any]], None], messag
 
 def test_the_command_says_which_file_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
-    good.write_text(json.dumps({"pipeline": plan()}))
+    good.write_text(json.dumps({"plan": plan()}))
     bad.write_text(json.dumps(plan() | {"bottleneck": 1.0}))
     assert CHECK.main([str(good)]) == 0 and capsys.readouterr().out == ""
     assert CHECK.main([str(good), str(bad)]) == 1

@@ -69,7 +69,7 @@ def rows(name: str) -> Iterator[dict[str, Any]]:
     """A row for every degree of a network."""
     model = network(name)
     feeds = generate_runnable(model, Session(model), 0)
-    wanted = {optimize: Session(model, optimize).run(feeds) for optimize in (False, True)}
+    wanted = {optimize: Session(model, optimize, 1).run(feeds) for optimize in (False, True)}
     for stages, tensor in DEGREES:
         degrees = {"network": name, "stages": stages, "tensor": tensor}
         yield degrees | _row(model, feeds, wanted, stages, tensor)
@@ -84,7 +84,7 @@ def _row(
     seconds = time.perf_counter() - start
     found = {
         optimize: LocalEngine(
-            program, {n: Part(Session(part, optimize)) for n, part in parts.items()}
+            program, {n: Part(Session(part, optimize, 1)) for n, part in parts.items()}
         ).run_one(feeds)
         for optimize in (False, True)
     }

@@ -76,7 +76,7 @@ def test_values_that_only_a_subgraph_reads_are_sent() -> None:
     x = np.array([1, -2], np.float32)
     for c in (True, False):
         feeds: Arrays = {"x": x, "c": np.array(c)}
-        np.testing.assert_equal(run_split(model, assignment, feeds), Session(model).run(feeds))
+        np.testing.assert_equal(run_split(model, assignment, feeds), Session(model, threads=1).run(feeds))
 
 
 def test_a_sequence_cannot_be_sent() -> None:
@@ -99,7 +99,7 @@ def test_any_stages_give_the_same_bits(proto: onnx.ModelProto, count: int, seed:
     for name, at in zip(names, np.unique(places, return_inverse=True)[1], strict=True):
         stage[name] = int(at)
     feeds = feeds_of(model, seed)
-    np.testing.assert_equal(run_split(model, in_stages(stage), feeds), Session(model).run(feeds))
+    np.testing.assert_equal(run_split(model, in_stages(stage), feeds), Session(model, threads=1).run(feeds))
 
 
 @settings(max_examples=40, deadline=None)
@@ -110,7 +110,7 @@ def test_shared_work_gives_the_same_up_to_rounding(proto: onnx.ModelProto, degre
     stages = min(stages, len(proto.graph.node))
     assignment = solve(model, cluster(10), 1, stages, tensor).assignment
     feeds = feeds_of(model)
-    want, found = Session(model).run(feeds), run_split(model, assignment, feeds)
+    want, found = Session(model, threads=1).run(feeds), run_split(model, assignment, feeds)
     assert set(found) == set(want)
     for name, array in want.items():
         np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-5 * np.abs(array).max())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from optc.models.errors import InputError, MissingError
@@ -15,8 +18,23 @@ from optc.targets.cluster.plan_folder import PlanFolder
 
 
 def local_engine(plan: PlanFolder) -> LocalEngine:
-    """The plan's artifacts, to run in this process; `MissingError` where this machine cannot."""
-    return LocalEngine(plan.program, {part.name: plan.artifact(part).runner() for part in plan.parts()})
+    """The plan's artifacts, to run in this process, on one thread each; `MissingError` where it cannot."""
+    with _one_thread():
+        return LocalEngine(plan.program, {part.name: plan.artifact(part).runner() for part in plan.parts()})
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What is loaded gets one thread, as on Ray: the threads of many parts would get in each other's way."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def check_plan_folder(plan: PlanFolder, rows: list[Row], feeds: Feeds) -> Row:

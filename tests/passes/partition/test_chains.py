@@ -10,7 +10,7 @@ from optc.passes.partition.cluster import Cluster
 from optc.passes.partition.downsets import DownSets, down_sets
 from optc.passes.partition.order import orders
 from optc.passes.partition.plan import make_plan
-from optc.passes.partition.problem import Problem
+from optc.passes.partition.problem import Item, Problem, Value
 
 
 def all_chains(problem: Problem, on: Cluster) -> Chains:
@@ -80,3 +80,13 @@ def test_down_sets_know_what_is_still_read(problem: Problem) -> None:
         assert mine == makers
         places = sets.maker_of[sets.pending.at[row] : sets.pending.at[row + 1]]
         assert [mine[p] for p in places] == [used[n].producer for n in pending]
+
+
+def test_a_fast_state_of_more_messages_is_kept() -> None:
+    # a | x y z | end sends one message and takes 9 s; a x | y z | end sends two and takes 6.
+    items = tuple(
+        Item(name, seconds) for name, seconds in zip("axyze", (1.0, 3.0, 3.0, 3.0, 4.5), strict=True)
+    )
+    values = (Value("a", 0, (), 1, True), *(Value(f"v{i}", i, (4,), 1) for i in (1, 2, 3)))
+    found = all_chains(Problem(items, values), cluster(3, 0.5, 1e9)).search(100.0, 10**9)
+    assert found.bound == pytest.approx(6.0)

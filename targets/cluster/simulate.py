@@ -40,9 +40,10 @@ class Span:
 
 @dataclass
 class Timeline:
-    """What happened: `finished` has the time at which each request's result was collected."""
+    """What happened: `finished` has the time at which each request's result was collected, ascending."""
 
     finished: list[float]
+    replicas: int = 1
     spans: list[Span] = field(default_factory=list)
 
     @property
@@ -52,9 +53,14 @@ class Timeline:
 
     @property
     def throughput(self) -> float:
-        """Requests a second between the first result and the last."""
-        first, last = min(self.finished), max(self.finished)
-        return (len(self.finished) - 1) / (last - first) if last > first else float("inf")
+        """Requests a second once every replica has given a result; of all time where none gives a second.
+
+        Replicas that go in step give their results at once: counted from the very first, one round of
+        results would stand for no time.
+        """
+        first = self.finished[self.replicas - 1] if len(self.finished) > self.replicas else 0.0
+        count = len(self.finished) - self.replicas if first else len(self.finished)
+        return count / (self.seconds - first) if self.seconds > first else float("inf")
 
 
 def simulate(
@@ -137,7 +143,7 @@ class _Simulation:
         self.owner: dict[int, _Replica] = {}
         self.free = deque(self.replicas)
         """Replicas that take another request, the one that waits longest first."""
-        self.timeline = Timeline([0.0] * requests)
+        self.timeline = Timeline([0.0] * requests, replicas)
 
     def run(self) -> Timeline:
         self._call(0.0)

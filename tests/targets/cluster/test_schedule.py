@@ -77,6 +77,12 @@ def test_replicas_share_the_requests() -> None:
     assert found.seconds == 11.0
 
 
+def test_replicas_that_go_in_step_are_as_many_times_as_fast() -> None:
+    rates = [simulate(pipeline([1.0]), cluster(1, FREE), 8 * n, 1, replicas=n).throughput for n in (1, 50)]
+    assert rates == [1.0, 50.0]
+    assert simulate(pipeline([2.0]), cluster(1, FREE), 1, 1).throughput == 0.5
+
+
 def test_the_caller_does_one_thing_at_a_time() -> None:
     found = simulate(pipeline([1.0]), cluster(1, FREE), 300, 4, caller=Caller(2.0, 1.0))
     assert found.throughput == pytest.approx(1 / 3, rel=0.02)

@@ -64,6 +64,10 @@ class PartModels:
         self.constants |= {sparse.values.name: sparse for sparse in graph.sparse_initializer}
         self.constants |= {n.output[0]: n for n in graph.node if n.op_type == "Constant"}
         inferred = inferred_graph(model)
+        # An initializer that is also an input is a constant here, as in artifacts.
+        given = [i for i in inferred.input if i.name not in self.constants]
+        del inferred.input[:]
+        inferred.input.extend(given)
         self.types = {i.name: i.type for i in (*inferred.input, *inferred.value_info, *inferred.output)}
         self.tensor = assignment.tensor
         self.facts = Facts.of_graph(inferred, model.opset)

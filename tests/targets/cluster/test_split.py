@@ -138,3 +138,22 @@ def test_two_layers_need_one_reduction_and_nothing_else() -> None:
         for m in models.values()
     ]
     assert max(held) < 64 * 256 * 4
+
+
+def test_weights_that_are_also_inputs_are_constants() -> None:
+    """As models of IR version 3 have them."""
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    mlp (float[3,64] x, float[64,256] a, float[256,64] b) => (float[3,64] y) {
+        h = MatMul(x, a) g = Relu(h) y = MatMul(g, b)
+    }"""
+    proto = parser.parse_model(text)
+    draw = np.random.default_rng(0)
+    for name, shape in (("a", (64, 256)), ("b", (256, 64))):
+        array = draw.normal(size=shape).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    model = Model(proto)
+    assignment = solve(model, cluster(2), tensor=2).assignment
+    assert assignment.tensor == 2
+    feeds = {"x": draw.normal(size=(3, 64)).astype(np.float32)}
+    want, found = Session(model, threads=1).run(feeds)["y"], run_split(model, assignment, feeds)["y"]
+    np.testing.assert_allclose(found, want, rtol=0, atol=1e-3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from optc.models.errors import InputError
 from optc.models.model import Model
@@ -41,7 +41,7 @@ class Solution:
     @property
     def throughput(self) -> float:
         """Micro-batches a second of all replicas together, once the pipeline is full."""
-        return self.assignment.data / self.plan.bottleneck
+        return self.assignment.data / self.plan.bottleneck if self.plan.bottleneck else float("inf")
 
     @property
     def latency(self) -> float:
@@ -69,7 +69,8 @@ def solve(
     `measure`: the nodes' times are taken on this machine (see `measured`), not modelled. Where no layout over
     `tensor` devices is faster than one device, the work of a stage is not shared, and the solution has groups
     of one. `known`: shardings of this model that were found before; grows. `InputError`: times of shared work
-    to be measured, too few devices, a link that is missing, more stages than nodes, too little memory.
+    or of unequal devices to be measured, too few devices, a link that is missing, more stages than nodes, too
+    little memory.
     """
     check_mesh(cluster, data, stages, tensor)
     if measure and tensor > 1:
@@ -79,6 +80,11 @@ def solve(
     sharding = _sharding(model, cluster, (data, stages, tensor), {} if known is None else known)
     problem, groups = _costs(model, cluster, data, stages, sharding)
     if measure:
+        if len({(d.macs_per_second, d.bytes_per_second) for d in groups.devices[:stages]}) > 1:
+            raise InputError(
+                f"partition: times measured here are those of equal devices; cluster '{cluster.name}' has "
+                "faster and slower ones"
+            )
         problem = with_measured_seconds(problem, model, seed)
     plan = cut(problem, groups, stages, seed)
     stage = {item.name: at for item, at in zip(problem.items, plan.stage, strict=True)}
@@ -187,7 +193,10 @@ def _seconds(
 def _costs(
     model: Model, cluster: Cluster, data: int, stages: int, sharding: Sharding
 ) -> tuple[Problem, Cluster]:
-    """What each device of a group does, and a device for each stage."""
+    """What each device of a group does, and a device for each stage.
+
+    Groups are all taken to be as slow as their slowest device: the layouts are the same for all.
+    """
     tensor = sharding.devices
     # Of one replica all devices, so that the solver can say how many stages would fit.
     most = len(cluster.devices) // tensor if data == 1 else stages
@@ -195,5 +204,7 @@ def _costs(
     if tensor == 1:
         return Problem.of(model, *groups.devices), groups
     device = slowest_device(cluster, data * stages * tensor)
+    slow = tuple(replace(device, name=d.name, memory_bytes=d.memory_bytes) for d in groups.devices)
+    groups = replace(groups, devices=slow)
     link = group_link(cluster, data, stages, tensor)
     return sharded_problem(model, sharding, device, link), groups

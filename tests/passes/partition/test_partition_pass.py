@@ -11,7 +11,10 @@ from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Session
 from optc.passes.base import Context
+from optc.passes.partition import measured
+from optc.passes.partition.cluster import Device, load_cluster
 from optc.passes.partition.partition import Partition
+from optc.passes.partition.problem import Problem
 from optc.passes.partition.solve import factorizations, solve
 from optc.passes.registry import parse_passes
 from optc.passes.text import to_text
@@ -37,6 +40,19 @@ bytes_per_second = 1e12
 def cluster(folder: Path, count: int = 4, memory: int = 10**9, latency: float = 1e-12) -> str:
     path = folder / "cluster.toml"
     path.write_text(CLUSTER.format(count=count, memory=memory, latency=latency))
+    return str(path)
+
+
+def unequal(folder: Path) -> str:
+    """Two devices, and two that are a tenth as fast."""
+    path = folder / "two.toml"
+    two = CLUSTER.partition("[[link]]")[0].format(count=2, memory=10**9) + (
+        '[[device]]\nname = "slow"\ncount = 2\nmacs_per_second = 1e8\nbytes_per_second = 1e8\n'
+        "memory_bytes = 1000000000\n"
+    )
+    for ends in ('"d", "d"', '"d", "slow"', '"slow", "slow"'):
+        two += f"[[link]]\nbetween = [{ends}]\nlatency_s = 1e-12\nbytes_per_second = 1e12\n"
+    path.write_text(two)
     return str(path)
 
 
@@ -160,3 +176,39 @@ def test_measured_times(tmp_path: Path) -> None:
     model, context = model_of(), Context()
     Partition(stages=2, measure=True, cluster=cluster(tmp_path)).run(model, context)
     assert context.facts["latency"] > 0
+
+
+def test_a_branch_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs inside a subgraph is in its node's time, not in the next node's, too."""
+    names = [("r", 0.0, 100.0), ("inner", 10.0, 80.0), ("y", 110.0, 5.0)]
+    events = [{"name": f"{name}_kernel_time", "ts": start, "dur": length} for name, start, length in names]
+    monkeypatch.setattr(measured, "_profile", lambda serialized, feeds: events)
+    text = """<ir_version: 9, opset_import: ["": 18]>
+    m (float[2] x) => (float[2] y) { r = Neg(x) y = Abs(r) }"""
+    model = model_of(text)
+    problem = Problem.of(model, Device("d", 1.0, 1.0, 1))
+    found = measured.with_measured_seconds(problem, model)
+    assert [item.seconds for item in found.items] == pytest.approx([100e-6, 5e-6])
+
+
+def test_nothing_is_measured_for_unequal_devices(tmp_path: Path) -> None:
+    Partition(stages=2, measure=True, cluster=unequal(tmp_path)).run(model_of(), Context())
+    with pytest.raises(InputError, match="those of equal devices"):
+        Partition(stages=3, measure=True, cluster=unequal(tmp_path)).run(model_of(), Context())
+
+
+def test_a_model_of_unknown_sizes_has_no_time() -> None:
+    text = """<ir_version: 9, opset_import: ["": 18]>
+    words (string[2] x) => (string[2] y) { a = Identity(x) y = Identity(a) }"""
+    context = Context()
+    Partition(stages=2).run(model_of(text), context)
+    assert context.facts["throughput"] == float("inf")
+
+
+def test_work_is_shared_as_fast_as_the_slowest_device(tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["": 18]>
+    m (float[8,64] x) => (float[8,64] y) { a = Exp(x) b = Exp(a) y = Exp(b) }"""
+    found = solve(model_of(text), load_cluster(unequal(tmp_path)), stages=2, tensor=2)
+    assert found.assignment.tensor == 2
+    # Two nodes that read and write half of 2048 bytes at 1e8 bytes a second, and one that also gathers.
+    assert found.plan.compute[0] >= 2 * 2048 / 1e8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -101,7 +102,7 @@ def _cluster(data: dict[str, Any], path: Path) -> Cluster:
         groups[name] = group
     devices = tuple(device for group in groups.values() for device in group)
     names = [device.name for device in devices]
-    twice = next((n for n in names if names.count(n) > 1), None)
+    twice = next((n for n, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{path}: device '{twice}' is described twice")
     if not devices:
@@ -155,10 +156,11 @@ def _add_link(
         raise InputError(f"{where}: there is no device '{lost}'; there are {', '.join(members)}")
     _refuse_unknown(table, {"between", "latency_s", "bytes_per_second"}, where)
     link = Link(_figure(table, "latency_s", where, least=0), _figure(table, "bytes_per_second", where))
+    place = {name: number for number, name in enumerate(names)}
     ends = {(a, b) for a in members[between[0]] for b in members[between[1]] if a != b}
     if not ends and between[0] in names:  # one counted device has no links, but may have more one day
         raise InputError(f"{where}: links a device to itself")
-    for a, b in sorted({tuple(sorted(pair, key=names.index)) for pair in ends}):
+    for a, b in sorted({tuple(sorted(pair, key=place.__getitem__)) for pair in ends}):
         if (a, b) in links:
             raise InputError(f"{where}: '{a}' and '{b}' are linked twice")
         links[a, b] = link

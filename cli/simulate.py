@@ -42,7 +42,6 @@ def command(
     from optc.cli.console import console, print_json, print_table
     from optc.models.storage import write_beside
     from optc.passes.partition.cluster import load_cluster
-    from optc.passes.partition.plan_json import read_cluster
     from optc.targets.cluster.line_chart import line_chart
     from optc.targets.cluster.picture import seconds_text
     from optc.targets.cluster.plan_folder import PlanFolder
@@ -52,7 +51,7 @@ def command(
         raise InputError(f"{plot}: --plot writes a picture; give it a file name that ends in .svg")
     folder = PlanFolder.load(plan)
     replicas = _replicas(scale) if scale else [folder.replicas]
-    described = load_cluster(cluster) if cluster else read_cluster(folder.data["cluster"])
+    described = load_cluster(cluster) if cluster else folder.cluster
     rows = [_replay(folder, described, n, micro_batches) for n in replicas]
     if plot:
         each = rows[0]["throughput"] / rows[0]["devices"]

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 from optc.models.errors import InputError
 from optc.models.model import Model
+from optc.passes.partition.cluster import Cluster
+from optc.passes.partition.plan_json import read_cluster
 from optc.targets.artifact import MANIFEST, MODEL, PLAN, Artifact, load, sha256
 from optc.targets.cluster.program import Part, Program
 from optc.targets.cluster.program_json import read_program
@@ -22,6 +24,7 @@ _REQUIRED: dict[str, type] = {
     "files": dict,
     "target": str,
     "data": int,
+    "cluster": dict,
     "program": dict,
     "schedule": dict,
     "plan": dict,
@@ -33,9 +36,9 @@ _REQUIRED: dict[str, type] = {
 class PlanFolder:
     """A partitioned model on disk.
 
-    `data` holds JSON types: `schema`, `files` (path: sha256), `target`, `data` (replicas), `program` (see
-    `program_json`), `schedule` (`kind`, `micro_batches`), `plan` (see `optc.passes.partition.plan_json`),
-    `cost` (of one micro-batch), `predicted`, `versions`.
+    `data` holds JSON types: `schema`, `files` (path: sha256), `target`, `data` (replicas), `cluster`,
+    `program` (see `program_json`), `schedule` (`kind`, `micro_batches`), `plan` (see
+    `optc.passes.partition.plan_json`), `cost` (of one micro-batch), `predicted`, `versions`.
     """
 
     def __init__(self, folder: Path, data: dict[str, Any]) -> None:
@@ -76,6 +79,14 @@ class PlanFolder:
         """What the ranks of a replica do."""
         return read_program(self.data["program"])
 
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The devices and links that it was made for."""
+        try:
+            return read_cluster(self.data["cluster"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.folder}: its cluster is damaged; partition the model again") from error
+
     @property
     def replicas(self) -> int:
         """How many times the program runs side by side."""
@@ -102,9 +113,12 @@ class PlanFolder:
 
     def border_bytes(self) -> dict[str, int]:
         """Bytes a micro-batch of the model's inputs and outputs; free dimensions count as 1."""
-        values = self.data["plan"]["values"]
-        ends = [v for v in values if v["producer"] < 0 or v["kept"]]
-        return {v["name"].removesuffix(": whole"): int(v["bytes"]) for v in ends}
+        try:
+            values = self.data["plan"]["values"]
+            ends = [v for v in values if v["producer"] < 0 or v["kept"]]
+            return {v["name"].removesuffix(": whole"): int(v["bytes"]) for v in ends}
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.folder}: its values are damaged; partition the model again") from error
 
     def artifact(self, part: Part) -> Artifact:
         """The artifact of a part, its files checked (`InputError`)."""

@@ -31,6 +31,8 @@ def micro_batches(
         return [dict(feeds)]
     given = {name: len(np.atleast_1d(array)) for name, array in feeds.items()}
     size, total = firsts.pop(), max(given.values())
+    if not total:
+        raise InputError("the inputs have no samples; give at least one")
     other = next((name for name, n in given.items() if n != total), None)
     if other is not None:
         raise InputError(

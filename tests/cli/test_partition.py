@@ -198,6 +198,7 @@ def edit(**fields: Any) -> Damage:
         (edit(files={}), "names no files of rank0"),
         (edit(schedule={"kind": "zigzag", "micro_batches": 1}), "its schedule is damaged"),
         (edit(data="two"), "'data' is missing or no int"),
+        (edit(cluster=None), "'cluster' is missing or no dict"),
     ],
 )
 def test_damaged_plans(optc: Optc, mlp: str, damage: Damage, message: str) -> None:
@@ -223,6 +224,9 @@ def test_bad_runs(optc: Optc, mlp: str) -> None:
     np.savez("in.npz", z=np.zeros((2, 16), np.float32))
     result = optc("run", "plan", "-i", "in.npz")
     assert result.exit_code == 2 and "no input 'z'; it takes x" in result.stderr
+    np.savez("in.npz", x=np.zeros((0, 16), np.float32))
+    result = optc("run", "plan", "-i", "in.npz")
+    assert result.exit_code == 2 and "the inputs have no samples" in result.stderr
 
 
 def test_without_ray(optc: Optc, mlp: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,11 +245,22 @@ def test_simulated_plans(optc: Optc, mlp: str) -> None:
     runs = json.loads(result.stdout)["runs"]
     assert [r["devices"] for r in runs] == [2, 4, 1000]
     for run in runs:
-        assert run["throughput"] == pytest.approx(run["replicas"] * found["throughput"] / 2, rel=0.15)
+        assert run["throughput"] == pytest.approx(run["replicas"] * found["throughput"] / 2, rel=0.01)
     texts = [e.text for e in ElementTree.parse("scale.svg").iter("{http://www.w3.org/2000/svg}text")]
     assert "devices" in texts and "simulated" in texts
     plain = optc("simulate", "plan", "--micro-batches", 5)
     assert plain.exit_code == 0 and "replicas" in plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(edit(cluster={}), "its cluster is damaged"), (edit(plan={}), "its values are damaged")],
+)
+def test_simulations_of_damaged_plans(optc: Optc, mlp: str, damage: Damage, message: str) -> None:
+    partition(optc, mlp, "--stages", 2, "-o", "plan")
+    damage(Path("plan"))
+    result = optc("simulate", "plan")
+    assert result.exit_code == 2 and message in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from optc.models.errors import CheckError, InputError, OptcError
 from optc.models.session import first_line
 from optc.targets.artifact import Artifact, load
 from optc.targets.base import Runner
-from optc.targets.cluster.program import CALLER, Array, Collective, Part, Program
+from optc.targets.cluster.program import Array, Collective, Part, Program
 from optc.targets.cluster.steps import Key, Step, Steps, steps_of
 
 
@@ -126,23 +126,6 @@ class Worker:
         if isinstance(error, OptcError):
             return type(error)(f"{where}: {error}")
         return CheckError(f"{where}: {type(error).__name__}: {first_line(error)}")
-
-
-def run_here(program: Program, workers: Sequence[Worker], feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """One request through all ranks (`workers`, one per rank) in this process; raises what a part raises."""
-    schedule = steps_of(program)
-    boxes: list[list[Payload]] = [[{name: feeds[name] for name in step.feeds}] for step in schedule.steps]
-    outputs: dict[str, Array] = {}
-    for index, step in enumerate(schedule.steps):
-        answers = workers[step.rank].run(index, boxes[index])
-        for answer in answers:
-            if isinstance(answer, Failure):
-                raise answer.error
-        for (to, _), answer in zip(step.sends, answers, strict=False):
-            boxes[to].append(answer)
-        if index in schedule.outputs:
-            outputs |= answers[-1]  # type: ignore[arg-type]
-    return {n: feeds[n] if rank == CALLER else outputs[n] for n, rank in program.outputs.items()}
 
 
 def load_parts(folder: Path, program: Program, rank: int) -> dict[str, Runner]:

@@ -9,8 +9,8 @@ from onnx import numpy_helper
 from sharded import check_sharded, random_feeds
 
 from optc.models.model import Model
-from optc.passes.partition.sharding.layout import Layout, Sharding, Spec, Split
-from optc.passes.partition.sharding.layouts import allows, completed, layouts
+from optc.passes.partition.sharding.layout import Layout, Sharding, Split
+from optc.passes.partition.sharding.layouts import layouts
 from optc.passes.partition.sharding.op import Facts, Op
 from optc.passes.partition.sharding.rules_shape import view_axes
 
@@ -296,8 +296,7 @@ def test_terms_of_unknown_size_are_not_summed() -> None:
 
 def test_a_pool_is_not_cut_so_that_it_gets_more_padding_than_its_size() -> None:
     op = op_of(parse(*CASES["MaxPool, ceil and dilated"][:1]))
-    assert not allows(op, Layout((Split(2, ((0, 8), (8, 13))),), (Split(2, ((0, 2), (2, 4))),)))
-    assert allows(op, Layout((Split(3, ((0, 3), (2, 11))),), (Split(3, ((0, 2), (2, 10))),)))
+    assert {axes(layout) for layout in layouts(op, 2)[1:]} == {"1", "3"}
 
 
 def test_groups_of_axes_match_from_both_ends() -> None:
@@ -322,41 +321,3 @@ def test_ranges_are_as_even_as_the_pieces_allow() -> None:
     (_, layout) = layouts(op, 4)
     assert layout.outputs[0] == Split(2, ((0, 1), (1, 3), (3, 4), (4, 6)))
     assert layout.inputs[0] == Split(2, ((0, 4), (4, 12), (12, 16), (16, 24)))
-
-
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "reduce", "allowed"),
-    [
-        ((None, Split(1, ((0, 2), (2, 7)))), Split(1, ((0, 2), (2, 7))), False, True),
-        ((None, Split(1, ((0, 2), (2, 7)))), Split(1, ((0, 3), (3, 7))), False, False),
-        ((None, Split(1, ((0, 2), (2, 6)))), Split(1, ((0, 2), (2, 6))), False, False),
-        ((None, Split(1, ((0, 7), (7, 7)))), Split(1, ((0, 7), (7, 7))), False, False),
-        ((None, None), Split(1, ((0, 2), (2, 7))), False, False),
-        ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), None, True, True),
-        ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), None, False, False),
-        ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), Split(1, ((0, 3), (3, 7))), True, True),
-        ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), Split(1, ((0, 3), (3, 6))), True, False),
-        ((Split(1, ((0, 1), (1, 6))), None), None, True, False),
-        ((Split(1, ((0, 1), (1, 6))), Split(0, ((0, 1), (1, 6)))), Split(1, ((0, 7),)), True, False),
-        ((None,), None, False, False),
-    ],
-)
-def test_a_layout_from_elsewhere_is_allowed_or_not(
-    inputs: tuple[Spec, ...], outputs: Spec, reduce: bool, allowed: bool
-) -> None:
-    op = op_of(parse("(float[S,6] x) => (y) { y = MatMul(x, w) }", w=(6, 7)))
-    assert allows(op, Layout(inputs, (outputs,), reduce)) == allowed
-
-
-def test_what_is_read_follows_from_what_is_written() -> None:
-    op = op_of(parse(f"{IMAGE} {{ y = Conv<pads = [1,1,1,1]>(x, w) }}", w=(8, 6, 3, 3)))
-    written = Split(2, ((0, 4), (4, 13)))
-    asked = Layout((Split(2, ((0, 6), (6, 13))), None), (written,))
-    assert completed(op, asked) == Layout((Split(2, ((0, 5), (3, 13))), None), (written,))
-    assert completed(op, Layout((None, None), (written,))) is None
-
-
-def test_every_layout_that_is_offered_is_allowed() -> None:
-    for text, arrays, _ in CASES.values():
-        op = op_of(parse(text, **arrays))
-        assert all(allows(op, layout) for count in (2, 5) for layout in layouts(op, count))

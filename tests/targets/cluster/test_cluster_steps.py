@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,30 @@ import pytest
 from ray_programs import SPREAD, build, chain, spread, spread_case
 
 from optc.models.errors import InputError
-from optc.targets.cluster.program import Collective, Message, Part, Program, Rank
+from optc.targets.cluster.program import CALLER, Array, Collective, Message, Part, Program, Rank
 from optc.targets.cluster.steps import steps_of
-from optc.targets.cluster.worker import Failure, Worker, load_parts, run_here
+from optc.targets.cluster.worker import Failure, Payload, Worker, load_parts
 
 
 def workers(folder: Path, program: Program) -> list[Worker]:
     return [Worker(program, rank, load_parts(folder, program, rank)) for rank in range(len(program.ranks))]
+
+
+def run_here(program: Program, workers: Sequence[Worker], feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """One request through all ranks (`workers`, one per rank) in this process; raises what a part raises."""
+    schedule = steps_of(program)
+    boxes: list[list[Payload]] = [[{name: feeds[name] for name in step.feeds}] for step in schedule.steps]
+    outputs: dict[str, Array] = {}
+    for index, step in enumerate(schedule.steps):
+        answers = workers[step.rank].run(index, boxes[index])
+        for answer in answers:
+            if isinstance(answer, Failure):
+                raise answer.error
+        for (to, _), answer in zip(step.sends, answers, strict=False):
+            boxes[to].append(answer)
+        if index in schedule.outputs:
+            outputs |= answers[-1]  # type: ignore[arg-type]
+    return {n: feeds[n] if rank == CALLER else outputs[n] for n, rank in program.outputs.items()}
 
 
 @pytest.mark.parametrize("name", SPREAD)

@@ -64,14 +64,22 @@ class Replica:
         """The process of each rank, on its machine."""
 
     def start(self) -> None:
-        """Start the actors that are missing, all at once, and compile the graph."""
+        """Start the actors that are missing, all at once, and compile the graph.
+
+        Where one cannot load its rank, those that were started end again.
+        """
         missing = [rank for rank in range(len(self._program.ranks)) if rank not in self._actors]
         for rank in missing:
             actor = ray.remote(RankActor).options(num_cpus=1, num_gpus=self._gpus[rank], max_restarts=0)
             self._actors[rank] = actor.remote()
         loads = [self._actors[rank].load.remote(self._folder, self._program, rank) for rank in missing]
-        for rank, load in zip(missing, loads, strict=True):
-            self._await(rank, load)
+        try:
+            for rank, load in zip(missing, loads, strict=True):
+                self._await(rank, load)
+        except BaseException:
+            for rank in missing:
+                ray.kill(self._actors.pop(rank))
+            raise
         self._graph = Graph(
             self._schedule, [self._actors[rank] for rank in sorted(self._actors)], self._in_flight
         )

@@ -120,6 +120,18 @@ def test_an_actor_that_is_killed_in_the_middle(rank: int, tmp_path: Path) -> Non
         assert engine.metrics().restarts == 2
 
 
+def test_a_rank_that_cannot_be_loaded_again(tmp_path: Path) -> None:
+    """The run ends with the reason, and so does the next, until the rank is back."""
+    with RayEngine(tmp_path, chain(tmp_path)) as engine:
+        (tmp_path / "one").rename(tmp_path / "away")
+        os.kill(engine.metrics().ranks[0].process, signal.SIGKILL)
+        for _ in range(2):
+            with pytest.raises(InputError, match="rank 0, part 'one'"):
+                list(engine.run(feeds(3)))
+        (tmp_path / "away").rename(tmp_path / "one")
+        assert values(list(engine.run(feeds(3)))) == [0.0, -1.0, -2.0]
+
+
 @pytest.mark.slow
 def test_a_request_at_which_an_actor_dies_every_time(tmp_path: Path) -> None:
     from optc.targets.cluster.ray_replica import Answer, Job, Replica

@@ -3,8 +3,9 @@
 A device sends and receives one message at a time, each for latency + bytes / bandwidth: the model of Thakur,
 Rabenseifner and Gropp, "Optimization of Collective Communication Operations in MPICH", 2005. Gathering,
 scattering and exchanging send each piece straight to whom it is for (their pairwise exchange; the ring
-takes as long). An all-reduce sends all terms straight to all devices, or, where that is faster, is a
-reduce-scatter and then an all-gather (their section 4.5, and the ring of Patarasuk and Yuan, 2009).
+takes as long). An all-reduce sends all terms straight to all devices, as the engines do; a reduce-scatter and
+then an all-gather (their section 4.5, and the ring of Patarasuk and Yuan, 2009) is a layout of its own: the
+sum lies in shares, and the reader gathers it.
 """
 
 from __future__ import annotations
@@ -52,8 +53,7 @@ def reduce_seconds(to: Spec, shape: Sequence[object], size: float, link: Link, c
     if to is not None:
         full = _size(shape, to.axis)
         return _exchange([[size * _length(piece) / full for piece in to.ranges]] * count, link)
-    direct = (count - 1) * link.seconds(size)
-    return min(direct, 2 * (count - 1) * link.seconds(size / count))
+    return (count - 1) * link.seconds(size)
 
 
 def _exchange(parts: Collection[Sequence[float]], link: Link) -> float:

@@ -89,7 +89,9 @@ def run_split(model: Model, assignment: Assignment, feeds: Arrays) -> Arrays:
     program, models = split(model, assignment, {})
     for part in models.values():
         onnx.checker.check_model(part.to_proto(), full_check=True)
-    return LocalEngine(program, {n: OnnxRuntime(Session(m, threads=1)) for n, m in models.items()}).run_one(feeds)
+    return LocalEngine(program, {n: OnnxRuntime(Session(m, threads=1)) for n, m in models.items()}).run_one(
+        feeds
+    )
 
 
 def in_stages(stage: Mapping[str, int]) -> Assignment:

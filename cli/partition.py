@@ -42,7 +42,9 @@ CLUSTERS = {"cuda": "h200-8", "vta": "vta-4-boards", "fpga": "vta-4-boards"}
 @click.option("-o", "--out", metavar="PLAN", help="The plan's folder; MODELNAME.plan by default.")
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
-    """Share a model out over devices: pipeline stages, tensor parallelism, replicas.
+    """Share a model out over the devices of a cluster.
+
+    Pipeline stages, tensor parallelism, replicas, or the best of all ways to use a number of devices.
 
     MODEL is an .onnx file or zoo:NAME. Writes a folder with a model and an artifact for each rank, plan.json
     and a picture (plan.svg). Without --stages, --tensor, --data or --devices the model's own device

@@ -132,16 +132,11 @@ def _evaluated(result: Result, options: dict[str, Any], progress: Progress | Non
 
 
 def _report(result: Result, settings: Settings, ran: dict[str, Any] | None) -> None:
+    from optc.cli.checks import print_outcome
     from optc.cli.console import console, print_json, size
     from optc.cli.fpga import print_report, report_of
     from optc.cli.profile import print_cycles
-    from optc.cli.tables import (
-        print_accuracy,
-        print_placement,
-        print_steps,
-        print_summary,
-        print_verification,
-    )
+    from optc.cli.tables import print_placement
 
     outcome, artifact = result.outcome, result.artifact
     if settings.json:
@@ -149,11 +144,7 @@ def _report(result: Result, settings: Settings, ran: dict[str, Any] | None) -> N
         return
     if settings.quiet:
         return
-    print_summary(outcome.before, outcome.after)
-    print_accuracy(outcome.scores)
-    print_steps(outcome.steps, settings.verbose)
-    if outcome.rows:
-        print_verification(outcome.rows, settings.verbose, not outcome.feeds.given)
+    print_outcome(outcome, settings.verbose)
     print_placement(artifact.placement, settings.verbose)
     report = report_of(artifact.folder)
     if report:

@@ -13,10 +13,8 @@ from optc.cli.settings import Settings, settings_of, verb
 from optc.models.errors import InputError
 
 if TYPE_CHECKING:
-    from optc.models.source import Source
-    from optc.passes.base import Progress
     from optc.passes.pipeline import Step, Watcher
-    from optc.passes.verify.checked import Checks, Outcome
+    from optc.passes.verify.checked import Outcome
 
 
 @verb("opt")
@@ -33,10 +31,12 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
     MODEL is an .onnx file or zoo:NAME.     Nodes of unknown domains are carried through untouched.
     """
+    from optc.cli.checks import checks_of
     from optc.cli.compile import show_broken
     from optc.cli.progress import PassProgress, terminal_progress
     from optc.models.source import open_source
     from optc.passes.verify.checked import run_checked
+    from optc.passes.verify.measure import measure
     from optc.passes.verify.watcher import VerifyError
     from optc.targets.compiler import make_passes
 
@@ -50,7 +50,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         if options["print_after_all"]:
             watchers.append(_printer())
         try:
-            outcome = run_checked(passes, source.model, _checks(options, source, watchers, progress))
+            checks = checks_of(options, source, measure, watchers, progress)
+            outcome = run_checked(passes, source.model, checks)
         except VerifyError as error:
             show_broken(error, settings)
             raise
@@ -68,29 +69,6 @@ def _check_out(options: dict[str, Any]) -> None:
             raise InputError(f"{out}: holds the data of {flag}; give -o another name")
 
 
-def _checks(
-    options: dict[str, Any], source: Source, watchers: list[Watcher], progress: Progress | None
-) -> Checks:
-    from optc.models.data import Samples, load_arrays
-    from optc.passes.base import NoProgress
-    from optc.passes.verify.checked import Checks
-    from optc.passes.verify.measure import measure
-
-    calib, evaluation, inputs = options["calib"], options["evaluation"], options["inputs"]
-    return Checks(
-        calibration=Samples(calib) if calib else source.calibration,
-        evaluation=Samples(evaluation) if evaluation else source.evaluation,
-        metric=options["metric"] or source.metric or "top1",
-        inputs=load_arrays(inputs) if inputs else None,
-        verify=options["verify"],
-        guard=options["guard"],
-        cost=measure,
-        seed=options["seed"],
-        watchers=watchers,
-        progress=progress or NoProgress(),
-    )
-
-
 def _printer() -> Watcher:
     from optc.cli.print_graph import PrintWatcher
 
@@ -104,16 +82,12 @@ def _print_times(steps: list[Step]) -> None:
 
 
 def _report(outcome: Outcome, out: str, settings: Settings) -> None:
+    from optc.cli.checks import print_outcome
     from optc.cli.console import console, print_json
     from optc.cli.outcome import outcome_json
-    from optc.cli.tables import print_accuracy, print_steps, print_summary, print_verification
 
     if settings.json:
         print_json({"out": out, **outcome_json(outcome)})
     elif not settings.quiet:
-        print_summary(outcome.before, outcome.after)
-        print_accuracy(outcome.scores)
-        print_steps(outcome.steps, settings.verbose)
-        if outcome.rows:
-            print_verification(outcome.rows, settings.verbose, not outcome.feeds.given)
+        print_outcome(outcome, settings.verbose)
         console().print(f"wrote {out}")

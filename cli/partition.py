@@ -10,11 +10,8 @@ from optc.cli.options import pipeline_text, shared_options
 from optc.cli.settings import Settings, settings_of, verb
 
 if TYPE_CHECKING:
-    from optc.models.source import Source
-    from optc.passes.base import Progress
     from optc.passes.partition.partition import Objective, Partition
     from optc.passes.pipeline import Watcher
-    from optc.passes.verify.checked import Checks
     from optc.targets.cluster.partition import Result
 
 CLUSTERS = {"cuda": "h200-8", "vta": "vta-4-boards", "fpga": "vta-4-boards"}
@@ -45,12 +42,15 @@ CLUSTERS = {"cuda": "h200-8", "vta": "vta-4-boards", "fpga": "vta-4-boards"}
 @click.option("-o", "--out", metavar="PLAN", help="The plan's folder; MODELNAME.plan by default.")
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
-    """Share a model out over devices: pipeline stages, tensor parallelism, replicas.
+    """Share a model out over the devices of a cluster.
+
+    Pipeline stages, tensor parallelism, replicas, or the best of all ways to use a number of devices.
 
     MODEL is an .onnx file or zoo:NAME. Writes a folder with a model and an artifact for each rank, plan.json
     and a picture (plan.svg). Without --stages, --tensor, --data or --devices the model's own device
     annotations say how.
     """
+    from optc.cli.checks import checks_of
     from optc.cli.compile import show_broken
     from optc.cli.progress import PassProgress, terminal_progress
     from optc.models.source import open_source
@@ -62,6 +62,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     settings = settings_of(ctx)
     target = make_target(options["target"])
     source = open_source(options["model"])
+    cost = getattr(target, "measure", target.cost)
     with terminal_progress(settings.quiet) as progress:
         watchers: list[Watcher] = [PassProgress(progress)] if progress else []
         try:
@@ -74,7 +75,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
                 pipeline=pipeline_text(options["pipeline"], options["recipe"]),
                 out=options["out"],
                 shapes=options["shapes"],
-                checks=_checks(options, source, target, watchers, progress),
+                checks=checks_of(options, source, cost, watchers, progress, getattr(target, "align", 16)),
             )
         except VerifyError as error:
             show_broken(error, settings)
@@ -97,33 +98,10 @@ def _how(options: dict[str, Any]) -> Partition | None:
     return Partition(**degrees, objective=objective, measure=options["measure"])
 
 
-def _checks(
-    options: dict[str, Any], source: Source, target: Any, watchers: list[Watcher], progress: Progress | None
-) -> Checks:
-    from optc.models.data import Samples, load_arrays
-    from optc.passes.base import NoProgress
-    from optc.passes.verify.checked import Checks
-
-    calib, evaluation, inputs = options["calib"], options["evaluation"], options["inputs"]
-    return Checks(
-        calibration=Samples(calib) if calib else source.calibration,
-        evaluation=Samples(evaluation) if evaluation else source.evaluation,
-        metric=options["metric"] or source.metric or "top1",
-        inputs=load_arrays(inputs) if inputs else None,
-        verify=options["verify"],
-        guard=options["guard"],
-        cost=getattr(target, "measure", target.cost),
-        align=getattr(target, "align", 16),
-        seed=options["seed"],
-        watchers=watchers,
-        progress=progress or NoProgress(),
-    )
-
-
 def _report(result: Result, settings: Settings) -> None:
+    from optc.cli.checks import print_outcome
     from optc.cli.console import console, print_json
     from optc.cli.outcome import outcome_json
-    from optc.cli.tables import print_accuracy, print_steps, print_summary, print_verification
 
     outcome = result.outcome
     if settings.json:
@@ -131,11 +109,7 @@ def _report(result: Result, settings: Settings) -> None:
         return
     if settings.quiet:
         return
-    print_summary(outcome.before, outcome.after)
-    print_accuracy(outcome.scores)
-    print_steps(outcome.steps, settings.verbose)
-    if outcome.rows:
-        print_verification(outcome.rows, settings.verbose, not outcome.feeds.given)
+    print_outcome(outcome, settings.verbose)
     _print_plan(result)
     console().print(f"wrote {result.plan.folder} for {result.plan.data['target']} (picture: plan.svg)")
 

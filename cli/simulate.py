@@ -34,7 +34,9 @@ def command(
     scale: str | None,
     plot: str | None,
 ) -> None:
-    """Replay a plan event by event: when each rank receives, computes and waits.
+    """Replay a plan on a described cluster.
+
+    Event by event: when each rank receives, computes and waits.
 
     PLAN is a folder that `optc partition` wrote. Where replicas are more than the cluster has devices for,
     the others run on copies of it.

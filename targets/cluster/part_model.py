@@ -37,13 +37,16 @@ class Held:
 class Step:
     """A node of the model with how it reads each value, once for each time that it does.
 
-    Without a node, rank 0 of the stage gives the model's result `result`.
+    Without a node it gives what it reads the name `result`: a result of the model (not `everywhere`:
+    on rank 0 of the stage alone), or a sum that other stages read, held as `spec`.
     """
 
     node: onnx.NodeProto | None
     layout: Layout | None
     held: Mapping[str, Sequence[Held]] = field(default_factory=dict)
     result: str = ""
+    spec: Spec = None
+    everywhere: bool = True
 
     def all_held(self) -> Iterator[Held]:
         """All that it reads."""
@@ -202,13 +205,13 @@ class _Builder:
         self.graph.node.append(onnx.helper.make_node("Slice", inputs, [name], name))
 
     def _give(self, step: Step) -> None:
-        """Make the caller's result: an Identity of a value, or the constant that it is."""
+        """Make what a step without a node gives: an Identity of a value, or the constant that it is."""
         if step.held:
             source = next(step.all_held()).name
             self.graph.node.append(onnx.helper.make_node("Identity", [source], [step.result]))
         else:
             self._constant(step.result)
-        self.made[step.result] = None
+        self.made[step.result] = step.spec
 
     def _constant(self, name: str) -> None:
         """Take over a constant of the whole model."""

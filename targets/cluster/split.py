@@ -75,6 +75,8 @@ class _Splitter:
         self.steps: dict[tuple[int, int], list[Step]] = {}
         """What each level of a stage does, on every rank unless the step says otherwise."""
         self.level: dict[str, int] = {}
+        self.sums: dict[str, Home] = {}
+        """Of terms that other stages read, where their sum is."""
 
     def _check_names(self) -> None:
         names = [*self.inputs, *(name for node in self.nodes for name in node.output)]
@@ -141,6 +143,8 @@ class _Splitter:
         if name not in self.home:
             return Held(name, None, spec, name if spec is None else self._form(name, spec))
         home = self.home[name]
+        if home.terms and home.stage != stage:
+            home = self._sum(name)
         whole = None in self.wanted[stage, name]
         if holds(home.spec, spec):
             base, base_spec = home.piece, home.spec
@@ -148,12 +152,24 @@ class _Splitter:
             base, base_spec = f"{name}{MARK}whole", None
         else:
             base, base_spec = self._form(name, spec), spec
-        self._bring(stage, name, base, base_spec, self._ranks(stage))
+        self._bring(home, stage, name, base, base_spec)
         return Held(base, base_spec, spec, base if spec == base_spec else self._form(name, spec))
 
-    def _bring(self, stage: int, name: str, base: str, spec: Spec, to: tuple[int, ...]) -> None:
-        """See that the ranks `to` of a stage get the value under the name `base`, held as `spec`."""
-        home, key = self.home[name], (stage, base)
+    def _sum(self, name: str) -> Home:
+        """Where the sum of terms is that other stages read: summed up at home, so that it is sent once."""
+        home = self.home[name]
+        if name not in self.sums:
+            piece = f"{name}{MARK}sum"
+            self.sums[name] = Home(home.stage, home.spec, piece, piece)
+            self._bring(home, home.stage, name, home.piece, home.spec)
+            held = {name: [Held(home.piece, home.spec, home.spec, home.piece)]}
+            step = Step(None, None, held, piece, home.spec)
+            self.steps.setdefault((home.stage, self.level[name] + 1), []).append(step)
+        return self.sums[name]
+
+    def _bring(self, home: Home, stage: int, name: str, base: str, spec: Spec, first: bool = False) -> None:
+        """See that the ranks of a stage (the `first` alone) get the value as `base`, held as `spec`."""
+        key, to = (stage, base), self._ranks(stage)[: 1 if first else None]
         if spec == home.spec and not home.terms:
             if stage != home.stage and key not in self.messages:
                 size = self.models.size(name, spec)
@@ -190,15 +206,19 @@ class _Splitter:
         if name in self.inputs:
             return
         if name in self.models.constants:
-            self.steps.setdefault((self.assignment.stages - 1, 0), []).append(Step(None, None, {}, name))
+            self.steps.setdefault((self.assignment.stages - 1, 0), []).append(
+                Step(None, None, {}, name, everywhere=False)
+            )
             return
         home = self.home[name]
         if home.piece == name:
             return
         base = home.piece if home.spec is None else f"{name}{MARK}whole"
-        self._bring(home.stage, name, base, None, self._ranks(home.stage)[:1])
+        self._bring(home, home.stage, name, base, None, first=True)
         held = {name: [Held(base, None, None, base)]}
-        self.steps.setdefault((home.stage, self.level[name] + 1), []).append(Step(None, None, held, name))
+        self.steps.setdefault((home.stage, self.level[name] + 1), []).append(
+            Step(None, None, held, name, everywhere=False)
+        )
 
     def _ranks(self, stage: int) -> tuple[int, ...]:
         return tuple(range(stage * self.tensor, (stage + 1) * self.tensor))
@@ -229,9 +249,7 @@ class _Splitter:
     def _parts(self, stage: int, rank: int, t: int, taken: set[str]) -> Iterator[tuple[Part, Model]]:
         """The parts of a rank, and their models; `taken`: what others take of its values."""
         levels = sorted(level for at, level in self.steps if at == stage)
-        steps = {
-            level: [s for s in self.steps[stage, level] if s.node is not None or t == 0] for level in levels
-        }
+        steps = {level: [s for s in self.steps[stage, level] if s.everywhere or t == 0] for level in levels}
         levels = [level for level in levels if steps[level]]
         for place, level in enumerate(levels):
             later = {h.base for other in levels[place + 1 :] for s in steps[other] for h in s.all_held()}

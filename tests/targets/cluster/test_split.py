@@ -13,8 +13,12 @@ from onnx import parser
 from optc.models.errors import InputError
 from optc.models.model import Model
 from optc.models.session import Session
-from optc.passes.partition.solve import solve
+from optc.passes.partition.assignment import Assignment
+from optc.passes.partition.cluster import Cluster, Device, Link
+from optc.passes.partition.sharding.layout import Layout, Sharding, Split
+from optc.passes.partition.solve import evaluate, solve
 from optc.targets.cluster.program import CALLER
+from optc.targets.cluster.simulate import simulate
 from optc.targets.cluster.split import split
 
 CHAIN = """<ir_version: 10, opset_import: ["": 18]>
@@ -157,3 +161,32 @@ def test_weights_that_are_also_inputs_are_constants() -> None:
     feeds = {"x": draw.normal(size=(3, 64)).astype(np.float32)}
     want, found = Session(model, threads=1).run(feeds)["y"], run_split(model, assignment, feeds)["y"]
     np.testing.assert_allclose(found, want, rtol=0, atol=1e-3)
+
+
+def test_a_sum_is_sent_on_once_and_costs_what_is_predicted() -> None:
+    """Each half of two of Megatron's pairs is a stage: between them goes the sum, not its terms."""
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    mlp (float[3,64] x, float[64,64] p, float[64,64] q, float[64,64] r, float[64,64] s) => (float[3,64] y) {
+        a = MatMul(x, p) b = MatMul(a, q) c = MatMul(b, r) y = MatMul(c, s)
+    }"""
+    proto = parser.parse_model(text)
+    for name in "pqrs":
+        array = np.random.default_rng(ord(name)).normal(size=(64, 64)).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    del proto.graph.input[1:]
+    model = Model(proto)
+    ranges = tuple((16 * t, 16 * t + 16) for t in range(4))
+    columns = Layout((None, Split(1, ranges)), (Split(1, ranges),))
+    rows = Layout((Split(1, ranges), Split(0, ranges)), (None,), reduce=True)
+    layouts = {"a": columns, "b": rows, "c": columns, "y": rows}
+    assignment = Assignment(1, {"a": 0, "b": 0, "c": 1, "y": 1}, Sharding(4, layouts))
+    devices = tuple(Device(f"d{i}", 1e9, 1e6, 2**40) for i in range(8))
+    pairs = [(a.name, b.name) for i, a in enumerate(devices) for b in devices[i + 1 :]]
+    on = Cluster("slow links", devices, dict.fromkeys(pairs, Link(1e-4, 1e6)))
+    solution = evaluate(model, on, assignment)
+    program, _ = split(model, assignment, solution.seconds)
+    assert [(m.source, m.to, m.bytes) for m in program.messages] == [(t, t + 4, 768) for t in range(4)]
+    assert simulate(program, on, 30, 3).throughput == pytest.approx(solution.throughput)
+    feeds = feeds_of(model)
+    want, found = Session(model, threads=1).run(feeds)["y"], run_split(model, assignment, feeds)["y"]
+    np.testing.assert_allclose(found, want, rtol=0, atol=1e-3 * np.abs(want).max())

@@ -40,24 +40,26 @@ def _one_thread() -> Iterator[None]:
 def check_plan_folder(plan: PlanFolder, rows: list[Row], feeds: Feeds) -> Row:
     """Compare the plan with its whole model in ONNX Runtime, and add a row to `rows`.
 
-    Where it cannot run on this machine the row says so. `VerifyError` where they do not agree.
+    Where it cannot run on this machine, or no inputs can be made, the row says so. `VerifyError` where they
+    do not agree, `InputError` where a part refuses what the whole model took.
     """
     model = plan.model
     contract = agreement(model)
     row = Row(f"plan ({plan.data['target']})", contract_text(contract), False, count(model), 0.0)
-    session = Session(model)
-    if not feeds.fits(model):
-        feeds.fit(model, session)
     try:
-        engine = local_engine(plan)
-        ours = list(engine.run(feeds.arrays))
-    except MissingError as error:
-        rows.append(replace(row, note=f"not run here: {error}"))
-        return rows[-1]
+        session = Session(model)
+        if not feeds.fits(model):
+            feeds.fit(model, session)
+        theirs = feeds.run(session)
     except InputError as error:
         if feeds.given:
             raise
         rows.append(replace(row, note=f"not compared: {error}"))
         return rows[-1]
+    try:
+        ours = list(local_engine(plan).run(feeds.arrays))
+    except MissingError as error:
+        rows.append(replace(row, note=f"not run here: {error}"))
+        return rows[-1]
     owed = dict.fromkeys((o.name for o in model.view.outputs), contract)
-    return judge(row, feeds.run(session), ours, owed, rows, "ONNX Runtime on the whole model")
+    return judge(row, theirs, ours, owed, rows, "ONNX Runtime on the whole model")

@@ -13,6 +13,8 @@ import pytest
 from click.testing import Result
 from onnx import numpy_helper, parser
 
+from optc.models.errors import InputError
+
 Optc = Callable[..., Result]
 
 CLUSTER = """[[device]]
@@ -70,6 +72,20 @@ def test_a_plan_and_its_folder(optc: Optc, mlp: str) -> None:
     assert {"stage 0", "stage 2", "rank 1", "schedule"}.issubset({str(t).split(":")[0] for t in texts})
     for name in ("model.onnx", "rank0/model.onnx"):
         onnx.checker.check_model(onnx.load(Path("out") / name), full_check=True)
+
+
+def test_a_part_that_refuses_what_the_whole_model_takes(
+    optc: Optc, mlp: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optc.targets.cluster import local
+
+    def refuse(self: object, feeds: object) -> None:
+        raise InputError("rank 1 has other shapes")
+
+    monkeypatch.setattr(local.LocalEngine, "run_one", refuse)
+    result = optc("partition", mlp, "-t", "onnxruntime", "--stages", 2, "--verify", "-o", "out")
+    assert result.exit_code == 2 and "rank 1 has other shapes" in result.stderr
+    assert not Path("out").exists()
 
 
 def test_the_same_again_byte_for_byte(optc: Optc, mlp: str) -> None:

@@ -44,7 +44,8 @@ def read_annotations(model: onnx.ModelProto, graph: onnx.GraphProto) -> Assignme
     config = _configuration(model)
     nodes = in_order([n for n in model.graph.node if n.op_type != "Constant"])
     stage = _stages(nodes, config.name)
-    specs = {node_name(n): found for n in nodes if (found := _specs(n, config, graph))}
+    dims = _dims(graph)
+    specs = {node_name(n): found for n in nodes if (found := _specs(n, config, dims))}
     tensor = max((len(s.devices) for found in specs.values() for s in found.values()), default=1)
     count = max(stage.values(), default=0) + 1
     if config.num_devices % (count * tensor):
@@ -160,7 +161,7 @@ def _stages(nodes: Sequence[onnx.NodeProto], config: str) -> dict[str, int]:
 
 
 def _specs(
-    node: onnx.NodeProto, config: onnx.DeviceConfigurationProto, graph: onnx.GraphProto
+    node: onnx.NodeProto, config: onnx.DeviceConfigurationProto, dims: Mapping[str, Sequence[int | None]]
 ) -> dict[str, Shares]:
     """How each annotated tensor of a node is held."""
     found: dict[str, Shares] = {}
@@ -171,7 +172,7 @@ def _specs(
                 raise InputError(f"{where} is neither an input nor an output of it")
             if spec.tensor_name in found:
                 raise InputError(f"{where} is described twice")
-            found[spec.tensor_name] = _shares(spec, config, _dims(graph, spec.tensor_name), where)
+            found[spec.tensor_name] = _shares(spec, config, dims.get(spec.tensor_name), where)
     return found
 
 
@@ -245,15 +246,14 @@ def _check_devices(
             raise InputError(f"annotations: stage {at} is on the devices {used}; its share are {each}")
 
 
-def _dims(graph: onnx.GraphProto, name: str) -> list[int | None] | None:
+def _dims(graph: onnx.GraphProto) -> dict[str, list[int | None]]:
+    """The sizes of the axes of every value and constant of known rank."""
+    found: dict[str, list[int | None]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     for info in (*graph.input, *graph.value_info, *graph.output):
-        if info.name == name and info.type.tensor_type.HasField("shape"):
+        if info.type.tensor_type.HasField("shape"):
             dims = info.type.tensor_type.shape.dim
-            return [d.dim_value if d.HasField("dim_value") else None for d in dims]
-    for tensor in graph.initializer:
-        if tensor.name == name:
-            return list(tensor.dims)
-    return None
+            found[info.name] = [d.dim_value if d.HasField("dim_value") else None for d in dims]
+    return found
 
 
 def _listed(numbers: set[int]) -> str:

@@ -165,6 +165,6 @@ def _print_plan(result: Result) -> None:
     each = "" if assignment.data == 1 else "of a replica "
     console().print(
         f"predicted: {prediction.throughput:.4g} micro-batches a second, latency "
-        f"{seconds_text(prediction.latency)}; {schedule.micro_batches} micro-batches {each}({schedule.kind}) in "
-        f"{seconds_text(prediction.seconds)}, bubble {prediction.bubble:.1%}"
+        f"{seconds_text(prediction.latency)}; {schedule.micro_batches} micro-batches {each}"
+        f"({schedule.kind}) in {seconds_text(prediction.seconds)}, bubble {prediction.bubble:.1%}"
     )

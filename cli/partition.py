@@ -162,9 +162,9 @@ def _print_plan(result: Result) -> None:
     for note in result.notes:
         console().print(note)
     schedule = result.plan.schedule
-    count = f"{schedule.micro_batches} micro-batches" + (" of a replica" if assignment.data > 1 else "")
+    each = "" if assignment.data == 1 else "of a replica "
     console().print(
         f"predicted: {prediction.throughput:.4g} micro-batches a second, latency "
-        f"{seconds_text(prediction.latency)}; {count} ({schedule.kind}) in "
-        f"{seconds_text(prediction.seconds)}, bubble {prediction.bubble:.1%}"
+        f"{seconds_text(prediction.latency)}; {schedule.micro_batches} micro-batches {each}"
+        f"({schedule.kind}) in {seconds_text(prediction.seconds)}, bubble {prediction.bubble:.1%}"
     )

@@ -151,8 +151,6 @@ def test_all_factorizations() -> None:
 
 
 def test_the_search_finds_the_best_of_all(tmp_path: Path) -> None:
-    from optc.passes.partition.cluster import load_cluster
-
     path = cluster(tmp_path)
     found = {
         objective: Partition(devices=4, objective=objective, cluster=path).solution(  # type: ignore[arg-type]

@@ -154,7 +154,7 @@ def _row(
 
 def _measured(plan: PlanFolder, feeds: Arrays) -> float:
     """Requests a second on Ray, the median over the rounds, the first of which warms up."""
-    window = plan.schedule.in_flight(plan.program.stages) + 1
+    window = plan.schedule.window(plan.program.stages)
     rates = []
     with RayEngine(plan.folder, plan.program, plan.replicas, window) as engine:
         for _ in range(ROUNDS + 1):

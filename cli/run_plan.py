@@ -67,7 +67,7 @@ def _run(
         return results, {"engine": engine, "seconds": time.perf_counter() - start}
     from optc.targets.cluster.ray_engine import RayEngine
 
-    window = plan.schedule.in_flight(plan.program.stages)
+    window = plan.schedule.window(plan.program.stages)
     with RayEngine(plan.folder, plan.program, plan.replicas, window, address) as ray:
         start = time.perf_counter()
         results = [_answered(answer) for answer in ray.run(requests)]

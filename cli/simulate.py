@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,7 @@ def command(
     the others run on copies of it.
     """
     from optc.cli.console import console, print_json, print_table
-    from optc.models.storage import write_beside
     from optc.passes.partition.cluster import load_cluster
-    from optc.targets.cluster.line_chart import line_chart
     from optc.targets.cluster.picture import seconds_text
     from optc.targets.cluster.plan_folder import PlanFolder
 
@@ -56,14 +55,7 @@ def command(
     described = load_cluster(cluster) if cluster else folder.cluster
     rows = [_replay(folder, described, n, micro_batches) for n in replicas]
     if plot:
-        each = rows[0]["throughput"] / rows[0]["devices"]
-        curves = {
-            "simulated": [(r["devices"], r["throughput"]) for r in rows],
-            "as many times as devices": [(r["devices"], each * r["devices"]) for r in rows],
-        }
-        title = f"{folder.model.name} on {described.name}"
-        with write_beside(Path(plot)) as stream:
-            stream.write(line_chart(title, "devices", "micro-batches a second", curves).encode())
+        _draw(plot, f"{folder.model.name} on {described.name}", rows)
     if settings.json:
         print_json({"cluster": described.name, "runs": rows})
     elif not settings.quiet:
@@ -83,6 +75,21 @@ def command(
             console().print(f"wrote {plot}")
 
 
+def _draw(plot: str, title: str, rows: list[dict[str, Any]]) -> None:
+    from optc.models.storage import write_beside
+    from optc.targets.cluster.line_chart import line_chart
+
+    if any(not isfinite(row["throughput"]) for row in rows):
+        raise InputError(f"--plot {plot}: nothing in this plan takes time; there is no curve to draw")
+    each = rows[0]["throughput"] / rows[0]["devices"]
+    curves = {
+        "simulated": [(r["devices"], r["throughput"]) for r in rows],
+        "in proportion to devices": [(r["devices"], each * r["devices"]) for r in rows],
+    }
+    with write_beside(Path(plot)) as stream:
+        stream.write(line_chart(title, "devices", "micro-batches a second", curves).encode())
+
+
 def _replicas(text: str) -> list[int]:
     try:
         found = [int(n) for n in text.split(",")]
@@ -97,7 +104,7 @@ def _replay(plan: PlanFolder, cluster: Cluster, replicas: int, count: int | None
     from optc.targets.cluster.simulate import caller_of, simulate
 
     program, schedule = plan.program, plan.schedule
-    window = schedule.in_flight(program.stages)
+    window = schedule.window(program.stages)
     # One replica does the plan's micro-batches; more of them as many as fill all for a while.
     count = count or (schedule.micro_batches if replicas == 1 else REQUESTS * window * replicas)
     caller = caller_of(program, plan.border_bytes(), cluster.caller)

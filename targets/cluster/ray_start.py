@@ -44,10 +44,16 @@ def enter(address: str | None, processes: int, memory: int) -> Leave:
     if ray.is_initialized():
         return lambda: None
     # Ray tells of a dead actor on standard output, where our own output goes; the engine tells of it better.
-    ray._private.worker.print_to_stdstream = lambda *args, **kwargs: None
+    worker, told = ray._private.worker, ray._private.worker.print_to_stdstream
+    worker.print_to_stdstream = lambda *args, **kwargs: None
+
+    def end() -> None:
+        ray.shutdown()
+        worker.print_to_stdstream = told
+
     if address is not None:
         _join(ray, address)
-        return lambda: ray.shutdown()
+        return end
     folder = tempfile.mkdtemp(prefix="optc-ray-")
     try:
         with quiet():
@@ -66,7 +72,7 @@ def enter(address: str | None, processes: int, memory: int) -> Leave:
     store = _raylet()
 
     def leave() -> None:
-        ray.shutdown()
+        end()
         shutil.rmtree(folder, ignore_errors=True)
         for kind in ("hdr", "obj"):
             for file in Path("/dev/shm").glob(f"sem.{kind}{store}-*"):

@@ -32,6 +32,10 @@ class Schedule:
         """How many micro-batches are in the pipeline at once, at most."""
         return self.micro_batches if self.kind == "gpipe" else min(stages, self.micro_batches)
 
+    def window(self, stages: int) -> int:
+        """How many requests an engine takes into a replica at once: one more, which waits at its door."""
+        return self.in_flight(stages) + 1
+
     def held(self, stages: int, stage: int) -> int:
         """How many micro-batches a stage holds at once, at most."""
         return self.micro_batches if self.kind == "gpipe" else min(stages - stage, self.micro_batches)

@@ -1,8 +1,9 @@
 """Recomputes pipeline plans from their JSON alone: `python benchmarks/partition_check.py PLAN.json …`.
 
 Imports nothing of optc. A plan is what `optc.passes.partition.plan_json` writes, by itself or under the key
-`plan` of the `plan.json` that `optc partition` writes. Exits with status 1 where a plan is no partition, a
-figure is another, or the bottleneck lies below what simple sums prove; it says which.
+`plan` of the `plan.json` that `optc partition` writes; of that, the program, the predictions and the files
+are checked, too. Exits with status 1 where a plan is no partition, a figure is another, or the bottleneck
+lies below what simple sums prove; it says which.
 """
 
 from __future__ import annotations
@@ -158,12 +159,21 @@ def _equal(a: float, b: float) -> bool:
     return isclose(a, b, rel_tol=1e-9, abs_tol=1e-15)
 
 
+def every_fault(path: Path) -> list[str]:
+    """What is wrong with a plan in a file; of a whole `plan.json`, with the rest of it and its folder."""
+    data = json.loads(path.read_text())
+    if "program" not in data:
+        return faults(data.get("plan", data))
+    from partition_check_program import file_faults, program_faults
+
+    return faults(data["plan"]) + program_faults(data) + file_faults(path.parent, data)
+
+
 def main(paths: list[str]) -> int:
     """The exit status after checking every file."""
     wrong = 0
     for path in paths:
-        data = json.loads(Path(path).read_text())
-        for fault in faults(data.get("plan", data)):
+        for fault in every_fault(Path(path)):
             print(f"{path}: {fault}")
             wrong = 1
     return wrong

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -302,3 +305,37 @@ def test_a_link_that_is_missing(optc: Optc, mlp: str) -> None:
     Path("lonely.toml").write_text(text)
     result = optc("partition", mlp, "-t", "onnxruntime", "--stages", 2, "--cluster", "lonely.toml")
     assert result.exit_code == 2 and "no link between 'board0' and 'board1'; add a [[link]]" in result.stderr
+
+
+@pytest.mark.parametrize("degrees", [{"stages": 3}, {"tensor": 2}, {"data": 2, "stages": 2, "tensor": 2}])
+def test_plans_hold_before_a_checker_that_knows_nothing_of_optc(
+    optc: Optc, mlp: str, degrees: dict[str, int]
+) -> None:
+    partition(optc, mlp, *(text for name, n in degrees.items() for text in (f"--{name}", n)), "-o", "plan")
+    checker = Path(__file__).parents[2] / "benchmarks/partition_check.py"
+
+    def check() -> str:
+        ran = subprocess.run([sys.executable, checker, "plan/plan.json"], capture_output=True, text=True)
+        return ran.stdout + ran.stderr
+
+    assert check() == ""
+    whole = json.loads(Path("plan/plan.json").read_text())
+    edits: list[tuple[Callable[[Any], object], str]] = [
+        (lambda d: d["predicted"].update(throughput=1.0), "throughput is"),
+        (lambda d: d["cost"].update(seconds=9.0), "the cost is 9.0 s"),
+        (lambda d: d["plan"].update(bottleneck=9.0), "the bottleneck is"),
+        (lambda d: d["files"].update({"model.onnx": "0"}), "model.onnx is another"),
+        (
+            lambda d: d["program"]["ranks"][-1]["parts"][0]["inputs"].append("lost"),
+            "'lost' comes from 0 places",
+        ),
+        (lambda d: d["program"]["ranks"][0].update(stage=1), "in order"),
+    ]
+    if degrees == {"stages": 3}:
+        edits.append((lambda d: d["program"]["messages"][0].update(bytes=1), "messages from stage to stage"))
+        edits.append((lambda d: d["program"]["messages"][0].update(to=0), "goes from stage 0 to 0"))
+    for edit, message in edits:
+        data = copy.deepcopy(whole)
+        edit(data)
+        Path("plan/plan.json").write_text(json.dumps(data))
+        assert message in check()

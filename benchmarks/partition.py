@@ -90,14 +90,15 @@ def _gap_rows(rows: list[dict[str, Any]]) -> list[str]:
 
 def _equal_rows(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| network | K | T | parts | collectives | same bits | largest error, off / on |",
-        "|---|---|---|---|---|---|---|",
+        "| network | D | K | T | parts | collectives | same bits | largest error, off / on |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         kinds = ", ".join(f"{n} {kind}" for kind, n in row["collectives"].items())
         errors = " / ".join(f"{row['max_error'][o]:.1e}" for o in ("off", "on"))
         lines.append(
-            f"| {row['network']} | {row['stages']} | {row['tensor']} | {row['parts']} | {kinds} "
+            f"| {row['network']} | {row['data']} | {row['stages']} | {row['tensor']} "
+            f"| {row['parts']} | {kinds} "
             f"| {'yes' if row['equal_bits'] else 'no'} | {errors} |"
         )
     return lines

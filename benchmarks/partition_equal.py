@@ -25,6 +25,9 @@ from optc.targets.cluster.split import split
 DEGREES = tuple((k, 1) for k in range(2, 9)) + tuple((1, t) for t in range(2, 9)) + ((2, 2), (2, 4), (4, 2))
 """Stages and devices that share a stage's work."""
 
+REPLICAS = (2, 4, 8)
+"""Each takes one of as many different samples."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -59,7 +62,9 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, Any]]:
         found.append(row)
     stages = [row for row in found if row["tensor"] == 1]
     return found, {
-        "pipelines give the same bits, graph optimizations off": all(r["equal_bits"] for r in stages),
+        "pipelines and replicas give the same bits, graph optimizations off": all(
+            r["equal_bits"] for r in stages
+        ),
         "all within the tolerance of Exact, optimizations off and on": not any(r["broken"] for r in found),
         "work is shared as asked": all(r["shared"] == r["tensor"] for r in found),
     }
@@ -71,8 +76,34 @@ def rows(name: str) -> Iterator[dict[str, Any]]:
     feeds = generate_runnable(model, Session(model), 0)
     wanted = {optimize: Session(model, optimize, 1).run(feeds) for optimize in (False, True)}
     for stages, tensor in DEGREES:
-        degrees = {"network": name, "stages": stages, "tensor": tensor}
+        degrees = {"network": name, "data": 1, "stages": stages, "tensor": tensor}
         yield degrees | _row(model, feeds, wanted, stages, tensor)
+    for replicas in REPLICAS:
+        yield {"network": name, "data": replicas, "stages": 1, "tensor": 1} | _replicas(model, replicas)
+
+
+def _replicas(model: Model, count: int) -> dict[str, Any]:
+    """Samples shared out over replicas, as an engine does, beside the whole network on each sample."""
+    solution = solve(model, cluster(count), count, 1, 1)
+    program, parts = split(model, solution.assignment, {})
+    whole = Session(model, threads=1)
+    samples = [generate_runnable(model, whole, seed) for seed in range(count)]
+    engines = [
+        LocalEngine(program, {n: Part(Session(part, threads=1)) for n, part in parts.items()})
+        for _ in range(count)
+    ]
+    pairs = [(whole.run(s), e.run_one(s)) for s, e in zip(samples, engines, strict=True)]
+    bits = all(np.array_equal(found[n], array) for wanted, found in pairs for n, array in wanted.items())
+    errors = max(_error(wanted[n], found[n]) for wanted, found in pairs for n in wanted)
+    return {
+        "shared": 1,
+        "parts": len(parts) * count,
+        "collectives": {},
+        "equal_bits": bits,
+        "max_error": {"off": errors, "on": errors},
+        "broken": [],
+        "seconds": 0.0,
+    }
 
 
 def _row(

@@ -65,14 +65,16 @@ def partition(
     """Run passes on `model`, share it out over the devices of `cluster`, and build each part for `target`.
 
     `how`: the degrees of parallelism; None: as the model is annotated. `cluster` is a preset's name or a
-    `.toml` file. `out`: by default `NAME.plan`. With `checks.verify` the parts together are compared with the
+    `.toml` file. `out`: by default `NAME.plan`. `checks`: by default those of `compile`, with the data that a
+    zoo network brings. With `checks.verify` the parts together are compared with the
     whole model.
 
     Raises `InputError` (bad input, nothing feasible), `PassError`, `VerifyError`, `MissingError`; nothing is
     written then.
     """
-    checks, schedule = checks or Checks(), schedule or Schedule()
     source = open_source(model)
+    checks = checks or Checks(source.calibration, source.evaluation, source.metric or "top1")
+    schedule = schedule or Schedule()
     device = make_target(target)
     work = source.model.copy() if isinstance(model, Model) else source.model
     refuse_unknown_domains(work)

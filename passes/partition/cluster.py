@@ -106,7 +106,7 @@ def _cluster(data: dict[str, Any], path: Path) -> Cluster:
             raise InputError(f"{path}: device '{name}' is described twice")
         groups[name] = group
         if sum(map(len, groups.values())) > MOST:
-            raise InputError(f"{path}: describes more than {MOST} devices; describe fewer, of one replica say")
+            raise InputError(f"{path}: describes more than {MOST} devices; describe those of a replica")
     devices = tuple(device for group in groups.values() for device in group)
     names = {device.name: place for place, device in enumerate(devices)}
     twice = next((d.name for at, d in enumerate(devices) if names[d.name] != at), None)

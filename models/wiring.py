@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 
@@ -69,6 +69,18 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
         for inner in body.node:
             yield from (name for name in reads(inner) if name not in own)
         yield from (output.name for output in body.output if output.name not in own)
+
+
+def rename_in_bodies(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Let the subgraphs of `node` read what `names` says in place of values from outside, by their names."""
+    for body in _bodies(node):
+        own = _made(body)
+        outer = {old: new for old, new in names.items() if old not in own}
+        for inner in body.node:
+            inner.input[:] = [outer.get(name, name) for name in inner.input]
+            rename_in_bodies(inner, outer)
+        for output in body.output:
+            output.name = outer.get(output.name, output.name)
 
 
 def node_name(node: onnx.NodeProto) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -13,6 +12,12 @@ from typing import Any
 from optc.models.errors import InputError
 
 _PRESETS = Path(__file__).parent / "clusters"
+
+MOST = 1024
+"""Devices in one file: links are held for every pair of them."""
+
+_LEAST, _LARGEST = 1e-30, 1e30
+"""Of any figure in a file that is not 0: times stay finite, whatever a model has."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +105,11 @@ def _cluster(data: dict[str, Any], path: Path) -> Cluster:
         if name in groups:
             raise InputError(f"{path}: device '{name}' is described twice")
         groups[name] = group
+        if sum(map(len, groups.values())) > MOST:
+            raise InputError(f"{path}: describes more than {MOST} devices; describe those of a replica")
     devices = tuple(device for group in groups.values() for device in group)
-    names = [device.name for device in devices]
-    twice = next((n for n, count in Counter(names).items() if count > 1), None)
+    names = {device.name: place for place, device in enumerate(devices)}
+    twice = next((d.name for at, d in enumerate(devices) if names[d.name] != at), None)
     if twice is not None:
         raise InputError(f"{path}: device '{twice}' is described twice")
     if not devices:
@@ -135,8 +142,8 @@ def _devices(name: str, table: dict[str, Any], where: str) -> list[Device]:
     if "count" not in table:
         return [Device(name, *figures)]
     count = table["count"]
-    if type(count) is not int or count < 1:
-        raise InputError(f"{where}: count must be a whole number above 0, not {count!r}")
+    if type(count) is not int or not 1 <= count <= MOST:
+        raise InputError(f"{where}: count must be a whole number from 1 to {MOST}, not {count!r}")
     return [Device(f"{name}{i}", *figures) for i in range(count)]
 
 
@@ -144,7 +151,7 @@ def _add_link(
     links: dict[tuple[str, str], Link],
     table: dict[str, Any],
     members: dict[str, list[str]],
-    names: list[str],
+    names: Mapping[str, int],
     path: Path,
 ) -> None:
     between = table.get("between")
@@ -156,11 +163,10 @@ def _add_link(
         raise InputError(f"{where}: there is no device '{lost}'; there are {', '.join(members)}")
     _refuse_unknown(table, {"between", "latency_s", "bytes_per_second"}, where)
     link = Link(_figure(table, "latency_s", where, least=0), _figure(table, "bytes_per_second", where))
-    place = {name: number for number, name in enumerate(names)}
     ends = {(a, b) for a in members[between[0]] for b in members[between[1]] if a != b}
     if not ends and between[0] in names:  # one counted device has no links, but may have more one day
         raise InputError(f"{where}: links a device to itself")
-    for a, b in sorted({tuple(sorted(pair, key=place.__getitem__)) for pair in ends}):
+    for a, b in sorted({tuple(sorted(pair, key=names.__getitem__)) for pair in ends}):
         if (a, b) in links:
             raise InputError(f"{where}: '{a}' and '{b}' are linked twice")
         links[a, b] = link
@@ -188,4 +194,6 @@ def _figure(table: dict[str, Any], key: str, where: str, least: float | None = N
         raise InputError(f"{where}: {key} must be a number, not {value!r}")
     if value < 0 or (value == 0 and least is None):
         raise InputError(f"{where}: {key} must be {'at least' if least == 0 else 'above'} 0, not {value}")
+    if value and not _LEAST <= value <= _LARGEST:
+        raise InputError(f"{where}: {key} must be between {_LEAST} and {_LARGEST}, not {value}")
     return float(value)

@@ -97,16 +97,32 @@ def _problem(data: Mapping[str, Any]) -> Problem:
 
 
 def read_cluster(data: Mapping[str, Any]) -> Cluster:
-    """What `cluster_json` wrote."""
-    figures = ("name", "macs_per_second", "bytes_per_second", "memory_bytes")
+    """What `cluster_json` wrote (`InputError`: a part is missing or of a wrong kind)."""
+    figures = ("macs_per_second", "bytes_per_second", "memory_bytes")
     links = {}
-    for link in data["links"]:
-        a, b = link["between"]
-        links[a, b] = Link(link["latency_s"], link["bytes_per_second"])
-    devices = tuple(Device(*(d[figure] for figure in figures)) for d in data["devices"])
-    caller = data.get("caller")
-    over = Link(caller["latency_s"], caller["bytes_per_second"]) if caller else None
-    return Cluster(data["name"], devices, links, over)
+    try:
+        for link in data["links"]:
+            a, b = link["between"]
+            links[a, b] = _link(link)
+        devices = tuple(Device(d["name"], *(_above_0(d, f) for f in figures)) for d in data["devices"])
+        caller = data.get("caller")
+        return Cluster(data["name"], devices, links, _link(caller) if caller else None)
+    except KeyError as error:
+        raise InputError(f"plan: its cluster lacks {error}; partition the model again") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"plan: its cluster is damaged ({error}); partition the model again") from error
+
+
+def _link(data: Mapping[str, Any]) -> Link:
+    latency = data["latency_s"]
+    return Link(_above_0(data, "latency_s") if latency != 0 else 0.0, _above_0(data, "bytes_per_second"))
+
+
+def _above_0(data: Mapping[str, Any], key: str) -> Any:
+    value = data[key]
+    if type(value) not in (int, float) or not 0 < value < float("inf"):
+        raise ValueError(f"{key} is {value!r}")
+    return value
 
 
 def _plan(data: Mapping[str, Any]) -> Plan:

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from optc.models import storage
 from optc.models.errors import InputError
 from optc.models.model import Model
-from optc.models.wiring import node_name, reads
+from optc.models.wiring import node_name, reads, rename_in_bodies
 from optc.passes.analysis.counts import inferred_graph
 from optc.passes.partition.assignment import Assignment
 from optc.passes.partition.sharding.layout import Layout, Spec, Split
@@ -156,6 +156,7 @@ class _Builder:
             if name in step.held:
                 node.input[place] = step.held[name][counts.get(name, 0)].name
                 counts[name] = counts.get(name, 0) + 1
+        rename_in_bodies(node, {name: held[-1].name for name, held in step.held.items()})
         for name in dict.fromkeys(reads(node)):
             if name in self.models.constants:
                 self._constant(name)

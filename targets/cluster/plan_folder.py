@@ -69,6 +69,8 @@ class PlanFolder:
             if sha256(file) != digest:
                 what = "another rank's or damaged" if file.name == MANIFEST else "damaged"
                 raise InputError(f"{folder}: {name} is {what} (its hash differs); partition the model again")
+        if plan.replicas < 1:
+            raise InputError(f"{folder}: its plan has {plan.replicas} replicas; partition the model again")
         lost = next((p.name for p in plan.parts() if f"{p.name}/{MANIFEST}" not in plan.data["files"]), None)
         if lost is not None:
             raise InputError(f"{folder}: its plan names no files of {lost}; partition the model again")
@@ -95,11 +97,10 @@ class PlanFolder:
     @property
     def schedule(self) -> Schedule:
         """How micro-batches go through it."""
-        found = self.data["schedule"]
-        kind = found.get("kind")
-        if kind not in KINDS or not isinstance(found.get("micro_batches"), int):
+        kind, count = (self.data["schedule"].get(key) for key in ("kind", "micro_batches"))
+        if kind not in KINDS or type(count) is not int or count < 1:
             raise InputError(f"{self.folder}: its schedule is damaged; partition the model again")
-        return Schedule(kind, found["micro_batches"])
+        return Schedule(kind, count)
 
     @cached_property
     def model(self) -> Model:
@@ -114,10 +115,9 @@ class PlanFolder:
     def border_bytes(self) -> dict[str, int]:
         """Bytes a micro-batch of the model's inputs and outputs; free dimensions count as 1."""
         try:
-            values = self.data["plan"]["values"]
-            ends = [v for v in values if v["producer"] < 0 or v["kept"]]
+            ends = [v for v in self.data["plan"]["values"] if v["producer"] < 0 or v["kept"]]
             return {v["name"].removesuffix(": whole"): int(v["bytes"]) for v in ends}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"{self.folder}: its values are damaged; partition the model again") from error
 
     def artifact(self, part: Part) -> Artifact:

@@ -40,7 +40,10 @@ def read_program(data: Mapping[str, Any]) -> Program:
 
 
 def _rank(data: Mapping[str, Any]) -> Rank:
-    parts = (Part(p["name"], tuple(p["inputs"]), tuple(p["outputs"]), p["seconds"]) for p in data["parts"])
+    parts = (
+        Part(str(p["name"]), tuple(p["inputs"]), tuple(p["outputs"]), float(p["seconds"]))
+        for p in data["parts"]
+    )
     return Rank(data["stage"], data["tensor"], tuple(parts))
 
 

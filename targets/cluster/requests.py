@@ -27,7 +27,7 @@ def micro_batches(
     if set(feeds) != {spec["name"] for spec in inputs}:
         check_arrays(inputs, feeds)
     firsts = {spec["shape"][0] if spec["shape"] else None for spec in (*inputs, *outputs)}
-    if not inputs or len(firsts) > 1 or None in firsts:
+    if not inputs or len(firsts) > 1 or firsts & {None, 0}:
         return [dict(feeds)]
     given = {name: len(np.atleast_1d(array)) for name, array in feeds.items()}
     size, total = firsts.pop(), max(given.values())
@@ -39,8 +39,8 @@ def micro_batches(
             f"input '{other}' has {given[other]} samples, others have {total}; give as many of each"
         )
     if not isinstance(size, int):
-        ends = np.linspace(0, total, min(count, total) + 1).astype(int)
-    elif total % size == 0:
+        ends = np.linspace(0, total, max(min(count, total), 1) + 1).astype(int)
+    elif total and total % size == 0:
         ends = np.arange(0, total + 1, size)
     else:
         raise InputError(f"the model takes {size} samples at once, {total} are given; give a multiple")

@@ -216,14 +216,35 @@ def edit(**fields: Any) -> Damage:
         (edit(files={"../x": "0"}), "names '../x', which is no file of it"),
         (edit(files={}), "names no files of rank0"),
         (edit(schedule={"kind": "zigzag", "micro_batches": 1}), "its schedule is damaged"),
+        (edit(schedule={"kind": "1f1b", "micro_batches": 0}), "its schedule is damaged"),
         (edit(data="two"), "'data' is missing or no int"),
         (edit(cluster=None), "'cluster' is missing or no dict"),
+        (edit(data=0), "its plan has 0 replicas"),
     ],
 )
 def test_damaged_plans(optc: Optc, mlp: str, damage: Damage, message: str) -> None:
     partition(optc, mlp, "--stages", 2, "-o", "plan")
     damage(Path("plan"))
     result = optc("run", "plan")
+    assert result.exit_code == 2 and message in result.stderr and result.stderr.count("\n") == 1, (
+        result.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (edit(cluster={}), "its cluster lacks 'links'"),
+        (edit(cluster=7), "its cluster is damaged"),
+        (edit(cluster={"name": "c", "devices": [], "links": [{"between": ["a"]}]}), "its cluster is damaged"),
+        (edit(cluster={"name": "c", "links": [], "devices": [{"name": "a", "macs_per_second": "1"}]}), "'1'"),
+        (edit(plan={"values": [{"name": "x"}]}), "its values are damaged"),
+    ],
+)
+def test_plans_that_cannot_be_simulated(optc: Optc, mlp: str, damage: Damage, message: str) -> None:
+    partition(optc, mlp, "--stages", 2, "-o", "plan")
+    damage(Path("plan"))
+    result = optc("simulate", "plan")
     assert result.exit_code == 2 and message in result.stderr and result.stderr.count("\n") == 1, (
         result.stderr
     )

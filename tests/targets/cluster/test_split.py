@@ -83,6 +83,24 @@ def test_values_that_only_a_subgraph_reads_are_sent() -> None:
         np.testing.assert_equal(run_split(model, assignment, feeds), Session(model, threads=1).run(feeds))
 
 
+def test_a_subgraph_reads_the_whole_of_a_shared_value() -> None:
+    """Where a node beside it reads the share that its device holds."""
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    branch (float[4,64] x, bool c) => (float[4,64] y) {
+        h = Exp(x)
+        m = If(c) <then_branch = a () => (float[1,1] t) { t = ReduceMax(h) },
+                   else_branch = b () => (float[1,1] e) { e = ReduceMin(h) }>
+        y = Mul(h, m)
+    }"""
+    model = model_of(text)
+    assignment = solve(model, cluster(4), tensor=4).assignment
+    assert {"h", "y"} <= set(assignment.sharding.layouts)
+    x = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
+    for c in (True, False):
+        feeds: Arrays = {"x": x, "c": np.array(c)}
+        np.testing.assert_equal(run_split(model, assignment, feeds), Session(model).run(feeds))
+
+
 def test_a_sequence_cannot_be_sent() -> None:
     text = """<ir_version: 10, opset_import: ["": 18]>
     pieces (float[4] x) => (float[2] y) <int64 zero = {0}, int64 two = {2}> {

@@ -84,10 +84,7 @@ class PlanFolder:
     @cached_property
     def cluster(self) -> Cluster:
         """The devices and links that it was made for."""
-        try:
-            return read_cluster(self.data["cluster"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.folder}: its cluster is damaged; partition the model again") from error
+        return read_cluster(self.data["cluster"])
 
     @property
     def replicas(self) -> int:

@@ -62,7 +62,7 @@ class Graph:
         return all([channel.ready() for channel in self._dag.dag_output_channels])
 
     def get(self, submitted: Any) -> list[Payload]:
-        """The answers to the oldest request, once it is `ready`; their arrays lie in Ray's memory."""
+        """The answers to the oldest request, once it is `ready`; its arrays last until the next `submit`."""
         found: list[Payload] = ray.get(submitted)
         return found
 

@@ -14,6 +14,7 @@ import pytest
 from ray_programs import SPREAD, chain, feeds, spread, spread_case
 
 from optc.models.errors import CheckError, InputError, MissingError
+from optc.targets.cluster import ray_channel
 from optc.targets.cluster.ray_engine import RayEngine
 from optc.targets.cluster.ray_start import enter
 
@@ -50,6 +51,13 @@ def test_replicas_share_the_requests(tmp_path: Path) -> None:
         assert values(list(engine.run(feeds(60)))) == [-float(n) for n in range(60)]
         answered = engine.metrics().answered
         assert sum(answered) == 60 and min(answered) > 0
+
+
+def test_through_channels_of_rays_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the caller makes, as it is between machines."""
+    monkeypatch.setattr(ray_channel, "ORDERED", False)
+    with RayEngine(tmp_path, chain(tmp_path)) as engine:
+        assert values(list(engine.run(feeds(30)))) == [-float(n) for n in range(30)]
 
 
 @pytest.mark.parametrize("name", SPREAD)

@@ -115,6 +115,8 @@ class Slots:
             file = os.open(self._place, os.O_RDONLY)
         except (FileNotFoundError, ProcessLookupError) as error:
             raise RayChannelTimeoutError("the writer is gone") from error
+        except PermissionError as error:
+            raise RayError(f"{self._place} is another user's; run all of Ray as one user") from error
         try:
             self._memory = memory = mmap.mmap(file, 0, prot=mmap.PROT_READ)
         except ValueError as error:  # it is empty

@@ -87,7 +87,7 @@ class _Splitter:
         drawn = next((node for node in self.nodes if node.op_type in RANDOM), None)
         if drawn is not None:
             raise InputError(
-                f"partition: node '{node_name(drawn)}' ({drawn.op_type}) is random, and devices that share its "
+                f"partition: node '{node_name(drawn)}' ({drawn.op_type}) is random, and devices that share "
                 "work would each draw their own numbers; give stages or data, not tensor"
             )
 

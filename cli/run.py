@@ -62,7 +62,7 @@ def command(
         run_plan(artifact, inputs, out, seed, engine or "local", address, settings)
         return
     if engine is not None:
-        raise click.UsageError("--engine goes with a plan (see: optc partition --help)")
+        raise click.UsageError("--engine goes with a plan, which optc partition writes")
     loaded = load(artifact)
     target: Any = with_options(loaded.target, device=device or ("timed" if profile else None))
     runner = target.runner(loaded)

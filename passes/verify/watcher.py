@@ -19,7 +19,7 @@ from optc.passes.verify.feeds import Feeds
 from optc.passes.verify.fingerprint import fingerprint
 from optc.passes.verify.inputs import input_tensors
 
-_RANDOM = {
+RANDOM = {
     "RandomNormal",
     "RandomNormalLike",
     "RandomUniform",
@@ -27,6 +27,7 @@ _RANDOM = {
     "Multinomial",
     "Bernoulli",
 }
+"""Operators that give something else each time."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class VerifyWatcher(Watcher):
         old_names, new_names = (sorted(t.name for t in input_tensors(m)) for m in (before, after))
         if old_names != new_names:
             return [], "", f"the inputs were {', '.join(old_names)}, now {', '.join(new_names)}"
-        random = next((n.op for n in _nodes(before.view) if n.op in _RANDOM), None)
+        random = next((n.op for n in _nodes(before.view) if n.op in RANDOM), None)
         if random:
             return [], f"not compared: {random} gives other values on every run", None
         try:

@@ -72,6 +72,7 @@ class PartModels:
         del inferred.input[:]
         inferred.input.extend(given)
         self.types = {i.name: i.type for i in (*inferred.input, *inferred.value_info, *inferred.output)}
+        self.ends = {info.name for info in (*graph.input, *graph.output)}
         self.tensor = assignment.tensor
         self.facts = Facts.of_graph(inferred, model.opset)
         self.by_name = {next((t.name for t in n.outputs if t.name), n.name): n for n in model.view.nodes}
@@ -125,7 +126,13 @@ class PartModels:
     def _info(self, name: str, spec: Spec, t: int) -> onnx.ValueInfoProto:
         value = name.partition("@")[0] if name not in self.types else name
         info = onnx.ValueInfoProto(name=name)
-        self._tensor_type(value)
+        kind = self._tensor_type(value)
+        if value not in self.ends and onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).isbuiltin != 1:
+            text = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+            raise InputError(
+                f"partition: '{value}' goes between devices, but is {text}, which runtimes do not hand over; "
+                "keep its nodes in one stage"
+            )
         info.type.CopyFrom(self.types[value])
         if spec is not None:
             dim = info.type.tensor_type.shape.dim[spec.axis]

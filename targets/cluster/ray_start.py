@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import shutil
@@ -55,6 +56,8 @@ def enter(address: str | None, processes: int, memory: int) -> Leave:
         _join(ray, address)
         return end
     folder = tempfile.mkdtemp(prefix="optc-ray-")
+    # Interrupted while it starts, Ray ends its processes at exit; what was registered before that runs after.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
         with quiet():
             ray.init(

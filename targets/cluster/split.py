@@ -19,6 +19,7 @@ from optc.passes.partition.assignment import Assignment
 from optc.passes.partition.problem import in_order
 from optc.passes.partition.sharding.collectives import holds
 from optc.passes.partition.sharding.layout import Layout, Spec
+from optc.passes.verify.watcher import RANDOM
 from optc.targets.cluster.part_model import Held, PartModels, Step
 from optc.targets.cluster.program import CALLER, Collective, Message, Part, Program, Rank
 
@@ -51,7 +52,7 @@ def split(
     """The program of one replica, and the models of its parts by name; `seconds` of a node by its name.
 
     Nodes that nothing needs are left out. `InputError` where a value that cannot be sent (a sequence, one of
-    unknown type) would go between ranks.
+    unknown type or of one that numpy lacks) would go between parts, or devices would share random work.
     """
     return _Splitter(model, assignment, seconds).split()
 
@@ -66,7 +67,8 @@ class _Splitter:
         self.results = [o.name for o in graph.output]
         nodes = in_order([n for n in graph.node if n.op_type != "Constant"])
         self.nodes = _needed(nodes, self.results)
-        self._check_names()
+        if self.tensor > 1:
+            self._check_shared()
         self.home = {name: home for node in self.nodes for name, home in self._homes(node)}
         self.wanted = self._wanted()
         self.specs: dict[str, list[Spec]] = {}
@@ -78,11 +80,18 @@ class _Splitter:
         self.sums: dict[str, Home] = {}
         """Of terms that other stages read, where their sum is."""
 
-    def _check_names(self) -> None:
+    def _check_shared(self) -> None:
+        """Refuse what devices that share work cannot do."""
         names = [*self.inputs, *(name for node in self.nodes for name in node.output)]
         odd = next((name for name in names if MARK in name), None)
-        if odd is not None and self.tensor > 1:
+        if odd is not None:
             raise InputError(f"partition: the name '{odd}' holds a '{MARK}', which optc needs; rename it")
+        drawn = next((node for node in self.nodes if node.op_type in RANDOM), None)
+        if drawn is not None:
+            raise InputError(
+                f"partition: node '{node_name(drawn)}' ({drawn.op_type}) is random, and devices that share "
+                "work would each draw their own numbers; give stages or data, not tensor"
+            )
 
     def _layout(self, node: onnx.NodeProto) -> Layout | None:
         return self.assignment.sharding.layouts.get(node_name(node))

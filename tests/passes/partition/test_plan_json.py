@@ -2,7 +2,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from problems import chain, cluster, dags
 
 from optc.models.errors import InputError
@@ -12,6 +12,7 @@ from optc.passes.partition.problem import Problem
 from optc.passes.partition.stages import stages
 
 
+@settings(deadline=None)
 @given(dags())
 def test_reading_gives_back_what_was_written(problem: Problem) -> None:
     on = cluster(3, 0.5, 2.0)

@@ -49,6 +49,17 @@ ALONE = (
 """
 )
 
+INTERRUPTED = """if True:
+    import ray
+    from optc.targets.cluster.ray_start import enter
+
+    def init(**options):
+        raise KeyboardInterrupt
+
+    ray.init = init
+    enter(None, 1, 10**8)
+"""
+
 HEAD = """if True:
     import ray, sys
     from optc.targets.cluster.ray_start import enter
@@ -99,6 +110,12 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert answer == [[-1.0, -1.0]] and during >= 4  # type: ignore[operator]
     assert (left, files, folders) == ({}, [], [])
     scratch.rmdir()
+
+
+def test_interrupted_while_it_starts(tmp_path: Path) -> None:
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", INTERRUPTED], env=env, capture_output=True, timeout=120)
+    assert b"KeyboardInterrupt" in result.stderr and not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -111,6 +111,26 @@ def test_a_sequence_cannot_be_sent() -> None:
         split(model_of(text), in_stages({"s": 0, "y": 1}), {})
 
 
+def test_what_numpy_lacks_cannot_be_sent() -> None:
+    text = """<ir_version: 10, opset_import: ["": 19]>
+    small (float[4] x) => (float[4] y, bfloat16[4] z) {
+        h = Cast<to=16>(x)
+        y = Cast<to=1>(h)
+        z = Cast<to=16>(y)
+    }"""
+    split(model_of(text), in_stages({"h": 0, "y": 0, "z": 1}), {})
+    with pytest.raises(InputError, match="'h' goes between devices, but is bfloat16"):
+        split(model_of(text), in_stages({"h": 0, "y": 1, "z": 1}), {})
+
+
+def test_devices_do_not_share_random_work() -> None:
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    noisy (float[4,64] x) => (float[4,64] y) { r = RandomNormalLike(x) y = Add(x, r) }"""
+    split(model_of(text), in_stages({"r": 0, "y": 1}), {})
+    with pytest.raises(InputError, match=r"node 'r' \(RandomNormalLike\) is random"):
+        split(model_of(text), solve(model_of(text), cluster(2), tensor=2).assignment, {})
+
+
 @settings(max_examples=40, deadline=None)
 @given(networks(), st.integers(1, 4), st.integers(0, 3))
 def test_any_stages_give_the_same_bits(proto: onnx.ModelProto, count: int, seed: int) -> None:

@@ -28,18 +28,15 @@ def run_plan(
     settings: Settings,
 ) -> None:
     """Run a plan on the samples of `inputs`, cut into micro-batches, or on generated ones."""
-    from optc.cli.arrays import describe_arrays, feeds_for
+    from optc.cli.arrays import describe_arrays
     from optc.cli.console import console, print_json
     from optc.models.storage import write_beside
     from optc.models.zoo.npz import write_npz
     from optc.targets.cluster.plan_folder import PlanFolder
-    from optc.targets.cluster.requests import joined, micro_batches
-    from optc.targets.feeds import inputs_of, outputs_of
+    from optc.targets.cluster.requests import joined
 
     plan = PlanFolder.load(folder)
-    feeds = feeds_for(plan.model, inputs, seed)
-    graph = plan.model.to_proto(embed=False).graph
-    requests = micro_batches(feeds, inputs_of(graph), outputs_of(graph), plan.schedule.micro_batches)
+    requests = _requests(plan, inputs, seed)
     results, metrics = _run(plan, requests, engine, address)
     outputs = joined(results)
     if out is not None:
@@ -52,6 +49,24 @@ def run_plan(
         for entry in found:
             console().print(", ".join(f"{k} {v}" for k, v in entry.items()))
         _print_metrics(metrics, len(requests))
+
+
+def _requests(plan: PlanFolder, inputs: str | None, seed: int) -> list[Arrays]:
+    """The samples of a file, cut into micro-batches; without one, as many generated ones as the plan says."""
+    from optc.cli.arrays import feeds_for
+    from optc.models.session import Session
+    from optc.passes.verify.inputs import generate_runnable
+    from optc.targets.cluster.requests import batch_axis, micro_batches
+    from optc.targets.feeds import inputs_of, outputs_of
+
+    graph = plan.model.to_proto(embed=False).graph
+    ends = inputs_of(graph), outputs_of(graph)
+    count = plan.schedule.micro_batches
+    if inputs is not None:
+        return micro_batches(feeds_for(plan.model, inputs), *ends, count)
+    whole = Session(plan.model)
+    runs = count if batch_axis(*ends) is not None else 1
+    return [generate_runnable(plan.model, whole, seed + i) for i in range(runs)]
 
 
 def _run(
@@ -100,5 +115,8 @@ def _print_metrics(metrics: dict[str, Any], count: int) -> None:
             for r in ranks
         ]
         print_table(["rank", ">stage", ">micro-batches", ">busy", ">waiting"], rows)
-    restarts = f", {metrics['restarts']} ranks restarted" if metrics.get("restarts") else ""
-    console().print(f"{count} micro-batches in {seconds:.3g} s ({count / seconds:.4g} a second){restarts}")
+    restarts = f", {metrics['restarts']} restarts of ranks" if metrics.get("restarts") else ""
+    console().print(
+        f"{count} micro-batch{'es' if count > 1 else ''} in {seconds:.3g} s "
+        f"({count / seconds:.4g} a second){restarts}"
+    )

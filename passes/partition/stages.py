@@ -223,7 +223,12 @@ def _cut_chain(problem: Problem, links: Sequence[Link]) -> list[int]:
 
     longest = max(float(done[-1]) for done in sums)
     places = bisect(reach, 0.0, 2 * longest + sum(float(wait.max()) for wait in waits))
-    assert places is not None, "a chain without limits can always be cut"
+    if places is None:
+        longest = max(link.latency_s for link in links)
+        raise InputError(
+            f"partition: beside a link's latency of {longest:g} s the nodes' {problem.seconds:g} s are lost "
+            "in rounding; give times that go together"
+        )
     return [s for s, (i, j) in enumerate(zip(places, places[1:], strict=False)) for _ in range(i, j)]
 
 

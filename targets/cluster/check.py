@@ -11,7 +11,7 @@ from optc.models.errors import InputError, MissingError
 from optc.models.session import Session
 from optc.passes.analysis.counts import count
 from optc.passes.verify.feeds import Feeds
-from optc.passes.verify.watcher import Row, contract_text
+from optc.passes.verify.watcher import RANDOM, Row, contract_text
 from optc.targets.agreement import agreement, judge
 from optc.targets.cluster.local import LocalEngine
 from optc.targets.cluster.plan_folder import PlanFolder
@@ -40,12 +40,16 @@ def _one_thread() -> Iterator[None]:
 def check_plan_folder(plan: PlanFolder, rows: list[Row], feeds: Feeds) -> Row:
     """Compare the plan with its whole model in ONNX Runtime, and add a row to `rows`.
 
-    Where it cannot run on this machine, or no inputs can be made, the row says so. `VerifyError` where they
-    do not agree, `InputError` where a part refuses what the whole model took.
+    Where it cannot run on this machine, draws at random, or no inputs can be made, the row says so.
+    `VerifyError` where they do not agree, `InputError` where a part refuses what the whole model took.
     """
     model = plan.model
     contract = agreement(model)
     row = Row(f"plan ({plan.data['target']})", contract_text(contract), False, count(model), 0.0)
+    random = next((n.op for n in model.view.nodes if n.op in RANDOM), None)
+    if random is not None:
+        rows.append(replace(row, note=f"not compared: {random} gives other values on every run"))
+        return rows[-1]
     try:
         session = Session(model)
         if not feeds.fits(model):

@@ -14,6 +14,14 @@ from optc.targets.feeds import Spec, check_arrays
 Arrays = dict[str, NDArray[Any]]
 
 
+def batch_axis(inputs: Sequence[Spec], outputs: Sequence[Spec]) -> int | str | None:
+    """Size or name of the first axis that all inputs and outputs have; None where there is no such one."""
+    firsts = {spec["shape"][0] if spec["shape"] else None for spec in (*inputs, *outputs)}
+    if not inputs or len(firsts) > 1 or firsts & {None, 0}:
+        return None
+    return firsts.pop()
+
+
 def micro_batches(
     feeds: Mapping[str, NDArray[Any]], inputs: Sequence[Spec], outputs: Sequence[Spec], count: int
 ) -> list[Arrays]:
@@ -26,11 +34,11 @@ def micro_batches(
     """
     if set(feeds) != {spec["name"] for spec in inputs}:
         check_arrays(inputs, feeds)
-    firsts = {spec["shape"][0] if spec["shape"] else None for spec in (*inputs, *outputs)}
-    if not inputs or len(firsts) > 1 or firsts & {None, 0}:
+    size = batch_axis(inputs, outputs)
+    if size is None:
         return [dict(feeds)]
     given = {name: len(np.atleast_1d(array)) for name, array in feeds.items()}
-    size, total = firsts.pop(), max(given.values())
+    total = max(given.values())
     if not total:
         raise InputError("the inputs have no samples; give at least one")
     other = next((name for name, n in given.items() if n != total), None)

@@ -350,3 +350,24 @@ def test_plans_hold_before_a_checker_that_knows_nothing_of_optc(
         edit(data)
         Path("plan/plan.json").write_text(json.dumps(data))
         assert message in check()
+
+
+def test_without_inputs_as_many_are_made_as_the_plan_says(optc: Optc, mlp: str) -> None:
+    partition(optc, mlp, "--stages", 2, "--micro-batches", 3, "-o", "plan")
+    result = optc("run", "plan", "-o", "out.npz", "--json")
+    assert json.loads(result.stdout)["micro_batches"] == 3 and len(np.load("out.npz")["y"]) == 3
+
+
+def test_random_models_are_not_compared(optc: Optc) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    noisy (float[4] x) => (float[4] y) { n = RandomNormalLike(x) h = Abs(n) y = Add(h, x) }"""
+    onnx.save(parser.parse_model(text), "noisy.onnx")
+    options = ["-t", "onnxruntime", "--stages", "2", "--cluster", write_cluster(), "--verify"]
+    result = optc("partition", "noisy.onnx", *options)
+    assert result.exit_code == 0 and "not compared" in result.stdout
+
+
+def test_a_latency_beside_which_nothing_counts(optc: Optc, mlp: str) -> None:
+    slow = write_cluster(latency=1e25)
+    result = optc("partition", mlp, "-t", "onnxruntime", "--stages", 2, "--cluster", slow)
+    assert result.exit_code in (0, 2) and "internal error" not in result.stderr

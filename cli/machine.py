@@ -28,6 +28,7 @@ EXTRAS = {
     "train": "no distillation, no import from torch",
     "fpga": "target fpga and its simulation",
     "cluster": "no partitioned runs over Ray",
+    "nccl": "ranks on GPUs send through the host, not by NCCL",
 }
 """What each extra's absence costs."""
 

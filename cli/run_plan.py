@@ -115,6 +115,8 @@ def _print_metrics(metrics: dict[str, Any], count: int) -> None:
             for r in ranks
         ]
         print_table(["rank", ">stage", ">micro-batches", ">busy", ">waiting"], rows)
+    if any(r["nccl"] for r in ranks):
+        console().print("tensors between ranks on GPUs went by NCCL")
     restarts = f", {metrics['restarts']} restarts of ranks" if metrics.get("restarts") else ""
     console().print(
         f"{count} micro-batch{'es' if count > 1 else ''} in {seconds:.3g} s "

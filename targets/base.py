@@ -49,6 +49,17 @@ class Runner(Protocol):
 
 
 @runtime_checkable
+class DeviceRunner(Protocol):
+    """A runner that can leave what it computes on its `device` (TVM's name: "cuda", "cpu")."""
+
+    device: str
+
+    def run_on_device(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """As `Runner.run`; inputs are arrays, or tensors on the device (DLPack), outputs are such tensors."""
+        ...
+
+
+@runtime_checkable
 class Target(Protocol):
     """A device that models are built for. Implementations are frozen dataclasses: fields are options."""
 

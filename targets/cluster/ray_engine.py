@@ -23,7 +23,10 @@ STORE = 2**28
 
 @dataclass(frozen=True)
 class RankMetrics:
-    """How busy a rank was since its actor started, as `process`: seconds in steps and between, requests."""
+    """How busy a rank was since its actor started, as `process`: seconds in steps and between, requests.
+
+    `nccl`: what it sends to other such ranks stays on the GPU.
+    """
 
     replica: int
     rank: int
@@ -32,6 +35,7 @@ class RankMetrics:
     busy: float
     waiting: float
     micro_batches: int
+    nccl: bool
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,10 @@ class RayEngine:
         for number, replica in enumerate(self._replicas):
             for rank, t in replica.times().items():
                 stage, process = self._program.ranks[rank].stage, replica.processes[rank]
-                ranks.append(RankMetrics(number, rank, stage, process, t.busy, t.waiting, t.micro_batches))
+                nccl = rank in replica.by_nccl
+                ranks.append(
+                    RankMetrics(number, rank, stage, process, t.busy, t.waiting, t.micro_batches, nccl)
+                )
         throughput = tuple(n / self._seconds if self._seconds else 0.0 for n in self._answered)
         restarts = sum(replica.restarts for replica in self._replicas)
         return Metrics(tuple(ranks), tuple(self._answered), throughput, restarts)

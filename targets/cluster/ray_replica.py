@@ -17,9 +17,10 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from optc import __version__
 from optc.models.errors import CheckError, InputError, OptcError
 from optc.models.session import first_line
+from optc.targets.cluster import gpu_tensors
 from optc.targets.cluster.bell import Bell
 from optc.targets.cluster.program import CALLER, Array, Program
-from optc.targets.cluster.ray_actor import RankActor
+from optc.targets.cluster.ray_actor import Loaded, RankActor
 from optc.targets.cluster.ray_graph import Graph
 from optc.targets.cluster.steps import steps_of
 from optc.targets.cluster.worker import Failure, Payload, Times
@@ -60,6 +61,7 @@ class Replica:
         self._flying: deque[tuple[Job, Any]] = deque()
         self._again: deque[Job] = deque()
         self.restarts = 0
+        self._on_gpu: dict[int, bool] = {}
         self.processes: dict[int, int] = {}
         """The process of each rank, on its machine."""
 
@@ -80,23 +82,32 @@ class Replica:
             for rank in missing:
                 ray.kill(self._actors.pop(rank))
             raise
-        self._graph = Graph(
-            self._schedule, [self._actors[rank] for rank in sorted(self._actors)], self._in_flight
-        )
+        actors = [self._actors[rank] for rank in sorted(self._actors)]
+        self._graph = Graph(self._schedule, actors, self._in_flight, self.by_nccl)
 
     def _await(self, rank: int, load: Any) -> None:
         try:
-            found, self.processes[rank] = ray.get(load)
+            loaded: Loaded = ray.get(load)
         except RayTaskError as error:
             if isinstance(error.cause, OptcError):
                 raise error.cause from error
             raise InputError(f"rank {rank}: its process cannot load it: {first_line(error.cause)}") from error
         except RayError as error:
             raise InputError(f"rank {rank}: its process died while it loaded: {first_line(error)}") from error
-        if found != __version__:
+        if loaded.version != __version__:
             raise InputError(
-                f"rank {rank}: optc is {found} there and {__version__} here; install the same one"
+                f"rank {rank}: optc is {loaded.version} there and {__version__} here; install the same one"
             )
+        self.processes[rank] = loaded.process
+        self._on_gpu[rank] = loaded.on_gpu
+
+    @property
+    def by_nccl(self) -> frozenset[int]:
+        """The ranks whose tensors go to each other from GPU to GPU; they need a GPU each."""
+        ranks = (
+            frozenset(r for r, gpu in self._on_gpu.items() if gpu) if gpu_tensors.installed() else frozenset()
+        )
+        return ranks if len(ranks) > 1 else frozenset()
 
     @property
     def room(self) -> int:

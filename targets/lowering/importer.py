@@ -75,6 +75,10 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     def _shape_of(self, found: Type) -> list[Any]:
         return [self.symbols[d] if isinstance(d, str) else d for d in found.dims]
 
+    def _sanitize_name(self, name: str) -> str:
+        """TVM names a kernel's arguments after inputs, and leaves characters in them that CUDA refuses."""
+        return str(super()._sanitize_name(_identifier(name)))
+
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         """Each node is judged by itself."""
 

@@ -92,6 +92,7 @@ class Program:
         from tvm.runtime.vm import VirtualMachine
 
         self._inputs, self._outputs = specs
+        self.device = device
         self._device = tvm.device(device)
         for name, function in functions.items():
             tvm_ffi.register_global_func(name, function, override=True)
@@ -108,16 +109,50 @@ class Program:
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """Outputs by name for inputs by name; `InputError` where a name, dtype or shape does not fit."""
-        import tvm
-
         check_arrays(self._inputs, feeds)
-        arrays = [np.asarray(feeds[s["name"]], order="C") for s in self._inputs]
+        return {name: value.numpy() for name, value in self._call(feeds).items()}
+
+    def run_on_device(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """`run` without copies to the host: outputs stay on `device`, and inputs may be there (DLPack).
+
+        Returns once the outputs are computed.
+        """
+        check_arrays(self._inputs, {name: _stand_in(value) for name, value in feeds.items()})
+        outputs = self._call(feeds)
+        self._device.sync()
+        return outputs
+
+    def _call(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """TVM's tensors by the names of the outputs."""
+        values = [self._tensor(feeds[s["name"]]) for s in self._inputs]
         try:
-            result = self._main(*(tvm.runtime.tensor(a, self._device) for a in arrays))
+            result = self._main(*values)
         except Exception as error:
             raise InputError(f"the program failed on these inputs: {first_line(error)}") from error
-        values = [result] if len(self._outputs) == 1 and hasattr(result, "numpy") else list(result)
-        return {s["name"]: v.numpy() for s, v in zip(self._outputs, values, strict=True)}
+        found = [result] if len(self._outputs) == 1 and hasattr(result, "numpy") else list(result)
+        return {s["name"]: v for s, v in zip(self._outputs, found, strict=True)}
+
+    def _tensor(self, value: Any) -> Any:
+        """An array of the host copied to the device, or a tensor that is there as it is."""
+        import tvm
+        import tvm_ffi
+
+        if _is_tensor(value):
+            return tvm_ffi.from_dlpack(value)
+        return tvm.runtime.tensor(np.asarray(value, order="C"), self._device)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether it is another library's tensor, and may be on a device."""
+    return hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray)
+
+
+def _stand_in(value: Any) -> NDArray[Any]:
+    """An array of a tensor's dtype and shape that takes no memory."""
+    if not _is_tensor(value):
+        return np.asarray(value)
+    dtype = np.dtype(str(value.dtype).removeprefix("torch."))
+    return np.broadcast_to(np.empty((), dtype), tuple(value.shape))
 
 
 class WholeIsland:

@@ -129,3 +129,18 @@ def test_constants_channel_by_channel_become_kernels(tmp_path: Path) -> None:
     artifact = Cuda().build(Model(proto), tmp_path)
     assert {p.where for p in artifact.placement} == {"cuda"} and all(p.integer for p in artifact.placement)
     assert "integer_channelwise" in (tmp_path / kernels.PTX).read_text()
+
+
+def test_inputs_whose_names_are_no_identifiers(tmp_path: Path) -> None:
+    """Kernels get arguments named after them; two of these names differ in nothing that C could spell."""
+    named = onnx.parser.parse_model(TEXT)
+    names = {"x": "a@whole", "w": "a:whole", "y": "ä"}
+    for value in (*named.graph.input, *named.graph.output):
+        value.name = names[value.name]
+    for node in named.graph.node:
+        node.input[:] = [names.get(n, n) for n in node.input]
+        node.output[:] = [names.get(n, n) for n in node.output]
+    out = tmp_path / "m.cuda"
+    artifact = optc.compile(Model(named), Cuda(("sm_90",)), "", out=out).artifact
+    assert {p.where for p in artifact.placement} == {"cuda"}
+    assert (out / kernels.cubin_name("sm_90")).exists()

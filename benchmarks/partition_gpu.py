@@ -155,21 +155,21 @@ def _row(plan: PlanFolder, found: int) -> Row:
                     wrong = _wrong(engine, requests, expected)
                     times.setdefault(way, []).append((time.perf_counter() - start) / REQUESTS)
                     row[f"wrong_by_{way}"] = row.get(f"wrong_by_{way}", 0) + wrong
+            row |= _killed(nccl, requests, expected)
             row["ranks_by_nccl"] = sum(m.nccl for m in nccl.metrics().ranks)
         medians = {way: statistics.median(found) for way, found in times.items()}
-        row |= {"seconds": medians, "nccl_over_host": medians["nccl"] / medians["host"]}
-        return row | _killed(plan, requests, expected)
+        return row | {"seconds": medians, "nccl_over_host": medians["nccl"] / medians["host"]}
 
 
 @contextmanager
 def _engine(plan: PlanFolder, nccl: bool) -> Iterator[RayEngine]:
     """The plan on Ray, its GPU tensors by NCCL or through the host."""
     allowed = gpu_tensors.installed() and nccl
+    window = plan.schedule.window(plan.program.stages)
     with patch.object(gpu_tensors, "installed", lambda: allowed):
-        window = plan.schedule.window(plan.program.stages)
-        with RayEngine(plan.folder, plan.program, plan.replicas, window) as engine:
-            list(engine.run([]))
-            yield engine
+        engine = RayEngine(plan.folder, plan.program, plan.replicas, window)
+    with engine:
+        yield engine
 
 
 def _wrong(engine: RayEngine, requests: list[Arrays], expected: list[Arrays]) -> int:
@@ -182,19 +182,16 @@ def _wrong(engine: RayEngine, requests: list[Arrays], expected: list[Arrays]) ->
     )
 
 
-def _killed(plan: PlanFolder, requests: list[Arrays], expected: list[Arrays]) -> Row:
+def _killed(engine: RayEngine, requests: list[Arrays], expected: list[Arrays]) -> Row:
     """Answers that are not as expected where the last rank's process is killed after the fourth."""
     wrong = 0
-    with _engine(plan, nccl=True) as engine:
-        for index, answer in enumerate(engine.run(requests)):
-            if index == 3:
-                os.kill(engine.metrics().ranks[-1].process, signal.SIGKILL)
-            right = expected[index]
-            wrong += isinstance(answer, OptcError) or any(
-                not np.array_equal(answer[n], right[n]) for n in right
-            )
-        metrics = engine.metrics()
-    return {"wrong_after_a_kill": wrong, "answered": index + 1, "restarts": metrics.restarts}
+    for index, answer in enumerate(engine.run(requests)):
+        if index == 3:
+            os.kill(engine.metrics().ranks[-1].process, signal.SIGKILL)
+        right = expected[index]
+        wrong += isinstance(answer, OptcError) or any(not np.array_equal(answer[n], right[n]) for n in right)
+    restarts = engine.metrics().restarts
+    return {"wrong_after_a_kill": wrong, "answered": index + 1, "restarts": restarts}
 
 
 def main() -> int:

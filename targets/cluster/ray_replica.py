@@ -62,6 +62,8 @@ class Replica:
         self._again: deque[Job] = deque()
         self.restarts = 0
         self._on_gpu: dict[int, bool] = {}
+        self.by_nccl: frozenset[int] = frozenset()
+        """The ranks whose tensors go to each other from GPU to GPU."""
         self.processes: dict[int, int] = {}
         """The process of each rank, on its machine."""
 
@@ -82,6 +84,7 @@ class Replica:
             for rank in missing:
                 ray.kill(self._actors.pop(rank))
             raise
+        self.by_nccl = self._between_gpus()
         actors = [self._actors[rank] for rank in sorted(self._actors)]
         self._graph = Graph(self._schedule, actors, self._in_flight, self.by_nccl)
 
@@ -101,13 +104,10 @@ class Replica:
         self.processes[rank] = loaded.process
         self._on_gpu[rank] = loaded.on_gpu
 
-    @property
-    def by_nccl(self) -> frozenset[int]:
-        """The ranks whose tensors go to each other from GPU to GPU; they need a GPU each."""
-        ranks = (
-            frozenset(r for r, gpu in self._on_gpu.items() if gpu) if gpu_tensors.installed() else frozenset()
-        )
-        return ranks if len(ranks) > 1 else frozenset()
+    def _between_gpus(self) -> frozenset[int]:
+        """The ranks whose tensors can go to each other from GPU to GPU."""
+        ranks = frozenset(rank for rank, gpu in self._on_gpu.items() if gpu)
+        return ranks if len(ranks) > 1 and gpu_tensors.installed() else frozenset()
 
     @property
     def room(self) -> int:

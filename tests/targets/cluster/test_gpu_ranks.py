@@ -36,7 +36,7 @@ def ray_here() -> Iterator[None]:
 @pytest.fixture
 def all_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every rank counts as on a GPU, and what goes between them goes through the host all the same."""
-    monkeypatch.setattr(Replica, "by_nccl", property(lambda self: frozenset(self.processes)))
+    monkeypatch.setattr(Replica, "_between_gpus", lambda self: frozenset(self.processes))
     monkeypatch.setattr(ray_graph, "_gpu_type", lambda count: QuietType(num_shm_buffers=count))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from optc.passes.partition.downsets import down_sets
 from optc.passes.partition.even import even_cuts
 from optc.passes.partition.line import PLACES, Ints, Line, bisect
 from optc.passes.partition.memory import StageMemory
-from optc.passes.partition.moves import Links, improve
+from optc.passes.partition.moves import Links, Room, fits, improve
 from optc.passes.partition.order import Order, edges, orders
 from optc.passes.partition.plan import Plan, make_plan
 from optc.passes.partition.problem import INPUT, Problem
@@ -71,15 +71,8 @@ def _solve(problem: Problem, cluster: Cluster, count: int, limits: list[int] | N
             raise InputError(_shortage(lines, cluster, count))
         return make_plan(problem, cluster, cut, make_plan(problem, cluster, cut).bottleneck)
 
-    holds = StageMemory(problem)
-
-    def fits(stage: Ints, at: int) -> bool:
-        if limits is None:
-            return True
-        weights, live = holds.of(stage, at)
-        return weights + (count - at) * live <= limits[at]
-
-    best = _Best(problem, cluster, count, fits)
+    room = None if limits is None else _room(problem, count, limits)
+    best = _Best(problem, cluster, count, room)
     for stage in even_cuts(problem, count):
         best.offer(stage)
     for line in lines:
@@ -90,23 +83,35 @@ def _solve(problem: Problem, cluster: Cluster, count: int, limits: list[int] | N
     if best.stage is None:
         raise InputError(_shortage(lines, cluster, count))
     if best.seconds > bound * (1 + 1e-9):
-        best.offer(improve(problem, links, best.stage, fits, seed))
+        best.offer(improve(problem, links, best.stage, room, seed))
     return make_plan(problem, cluster, best.stage, min(bound, best.seconds))
+
+
+def _room(problem: Problem, count: int, limits: list[int]) -> Room:
+    """The memory of `count` stages whose devices have the bytes `limits`."""
+    holds = StageMemory(problem)
+
+    def room(stage: Ints, at: int) -> tuple[int, int]:
+        weights, live = holds.of(stage, at)
+        return weights, limits[at] - (count - at) * live
+
+    return room
 
 
 class _Best:
     """The best of the partitions offered that fit."""
 
-    def __init__(
-        self, problem: Problem, cluster: Cluster, count: int, fits: Callable[[Ints, int], bool]
-    ) -> None:
-        self.problem, self.cluster, self.count, self.fits = problem, cluster, count, fits
+    def __init__(self, problem: Problem, cluster: Cluster, count: int, room: Room | None) -> None:
+        self.problem, self.cluster, self.count, self.room = problem, cluster, count, room
         self.stage: list[int] | None = None
         self.seconds = float("inf")
 
     def offer(self, stage: list[int] | None) -> None:
         """Keep `stage` where it fits and is faster than what there is."""
-        if stage is not None and all(self.fits(np.array(stage), at) for at in range(self.count)):
+        if stage is None:
+            return
+        placed = np.array(stage)
+        if all(fits(placed, at, self.room) for at in range(self.count)):
             seconds = make_plan(self.problem, self.cluster, stage).bottleneck
             if seconds < self.seconds:
                 self.stage, self.seconds = stage, seconds

@@ -151,7 +151,7 @@ def test_equal_arguments_give_equal_plans() -> None:
 def test_moves_help_and_never_hurt(monkeypatch: pytest.MonkeyPatch) -> None:
     problem, on = random_graph(1200, 5, 300), cluster(8, 1e-5, 1e10)
     moved = stages(problem, on, 8)
-    monkeypatch.setattr(solver, "improve", lambda problem, links, stage, fits, seed: list(stage))
+    monkeypatch.setattr(solver, "improve", lambda problem, links, stage, room, seed: list(stage))
     assert moved.bottleneck < stages(problem, on, 8).bottleneck
 
 

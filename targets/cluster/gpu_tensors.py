@@ -16,8 +16,8 @@ from optc.targets.cluster.program import Array, Collective
 
 NEEDED = ("torch", "cupy")
 """What Ray's NCCL channels are made of."""
-CARRIED = ("bool", "int8", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64")
-"""What Ray knows NCCL's types for (`ray.util.collective.collective_group.nccl_util`)."""
+CARRIED = ("bool", "int8", "uint8", "int32", "int64", "float16", "float32", "float64")
+"""Types that Ray has NCCL's names for (`ray.util.collective.collective_group.nccl_util`), and numpy knows."""
 
 Value = Any
 """An array of numpy on the host, or a tensor of PyTorch on the GPU."""
@@ -44,16 +44,17 @@ def on_gpu(runner: Runner) -> bool:
 
 
 def run(runner: Runner, feeds: dict[str, Value]) -> dict[str, Value]:
-    """The outputs of a part that is `on_gpu`: on the GPU, without a copy, where NCCL could carry them."""
+    """The outputs of a part that is `on_gpu`: there, without a copy, if NCCL could carry them."""
+    assert isinstance(runner, DeviceRunner)
+    return {name: _kept(value) for name, value in runner.run_on_device(feeds).items()}
+
+
+def _kept(value: Any) -> Value:
+    """A tensor of TVM's as PyTorch's where it is on the GPU and may stay there."""
     import torch
 
-    assert isinstance(runner, DeviceRunner)
-    found = {name: torch.from_dlpack(value) for name, value in runner.run_on_device(feeds).items()}
-    return {name: t if t.is_cuda and _dtype(t) in CARRIED else to_host(t) for name, t in found.items()}
-
-
-def _dtype(tensor: Any) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    tensor = torch.from_dlpack(value) if str(value.dtype) in CARRIED else None
+    return tensor if tensor is not None and tensor.is_cuda else value.numpy()
 
 
 def to_host(value: Value) -> Array:

@@ -155,6 +155,11 @@ def load(path: str | Path) -> Artifact:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
+    if (folder / PLAN).exists() and not file.exists():
+        raise InputError(
+            f"{folder}: a plan of optc partition, not an artifact; optc run and optc simulate take it, all else "
+            "one of its ranks' folders"
+        )
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -230,7 +235,11 @@ def staged(out: str | Path) -> Iterator[Path]:
 
 
 def check_replaceable(out: Path) -> None:
-    """`InputError` where something stands at `out` that is not an artifact or an empty folder."""
+    """`InputError` where something stands at `out` that is not an artifact or an empty folder, or in a plan."""
+    if _has_schema(out.parent / PLAN):
+        raise InputError(
+            f"{out}: lies in the plan {out.parent}, which it would damage; give another output path"
+        )
     if not os.path.lexists(out):
         return
     if out.is_dir() and not out.is_symlink() and (_is_artifact(out) or not any(out.iterdir())):

@@ -179,6 +179,8 @@ def item_bound(problem: Problem, best: Sequence[Link]) -> float:
 def _check(problem: Problem, cluster: Cluster, count: int) -> None:
     if count < 1:
         raise InputError(f"stages={count}: there must be at least 1")
+    if not problem.items:
+        raise InputError("partition: the model has no nodes to share out")
     if count > len(problem.items):
         raise InputError(f"stages={count}: the model has only {len(problem.items)} nodes to share out")
     if count > len(cluster.devices):

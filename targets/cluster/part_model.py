@@ -94,6 +94,10 @@ class PartModels:
         kind = self.types.get(name)
         if kind is None or not kind.tensor_type.elem_type:
             what = "is no tensor" if kind is not None else "has no known type"
+            if name in self.ends:
+                raise InputError(
+                    f"partition: '{name}', which the model takes or gives, {what}; plans hand over tensors alone"
+                )
             raise InputError(
                 f"partition: '{name}' goes between devices, but {what}; keep its nodes in one stage"
             )

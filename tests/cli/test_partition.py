@@ -375,3 +375,22 @@ def test_no_samples_give_no_results(optc: Optc, mlp: str) -> None:
     np.savez("in.npz", x=np.zeros((0, 16), np.float32))
     result = optc("run", "plan", "-i", "in.npz", "-o", "out.npz")
     assert result.exit_code == 0 and np.load("out.npz")["y"].shape == (0, 16)
+
+
+def test_a_plan_is_no_artifact_and_nothing_is_written_into_it(optc: Optc, mlp: str) -> None:
+    partition(optc, mlp, "--stages", 2, "-o", "plan")
+    folder = Path("plan")
+    inspected = optc("inspect", folder)
+    assert inspected.exit_code == 2 and "a plan of optc partition, not an artifact" in inspected.stderr
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for verb, more in (("partition", ["--stages", "2"]), ("compile", [])):
+        written = optc(verb, mlp, "--target", "onnxruntime", *more, "-o", folder / "rank0")
+        assert written.exit_code == 2 and "lies in the plan" in written.stderr
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_model_without_nodes(optc: Optc, tmp_path: Path) -> None:
+    empty = '<ir_version: 8, opset_import: ["": 17]> g (float[4] x) => (float[4] x) {}'
+    onnx.save(parser.parse_model(empty), tmp_path / "empty.onnx")
+    result = optc("partition", tmp_path / "empty.onnx", "--target", "onnxruntime", "--tensor", 2)
+    assert result.exit_code == 2 and "the model has no nodes to share out" in result.stderr

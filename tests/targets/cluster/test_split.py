@@ -111,6 +111,13 @@ def test_a_sequence_cannot_be_sent() -> None:
         split(model_of(text), in_stages({"s": 0, "y": 1}), {})
 
 
+def test_a_model_that_takes_a_sequence() -> None:
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    first (seq(float[2]) s, int64 i) => (float[2] y) { y = SequenceAt(s, i) }"""
+    with pytest.raises(InputError, match="'s', which the model takes or gives, is no tensor"):
+        split(model_of(text), in_stages({"y": 0}), {})
+
+
 def test_what_numpy_lacks_cannot_be_sent() -> None:
     text = """<ir_version: 10, opset_import: ["": 19]>
     small (float[4] x) => (float[4] y, bfloat16[4] z) {

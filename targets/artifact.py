@@ -157,8 +157,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
     if (folder / PLAN).exists() and not file.exists():
         raise InputError(
-            f"{folder}: a plan of optc partition, not an artifact; optc run and optc simulate take it, all else "
-            "one of its ranks' folders"
+            f"{folder}: a plan of optc partition, not an artifact; optc run and optc simulate take it, "
+            "all else one of its ranks' folders"
         )
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
@@ -235,7 +235,7 @@ def staged(out: str | Path) -> Iterator[Path]:
 
 
 def check_replaceable(out: Path) -> None:
-    """`InputError` where something stands at `out` that is not an artifact or an empty folder, or in a plan."""
+    """`InputError` where something stands at `out` that is no artifact and no empty folder, or in a plan."""
     if _has_schema(out.parent / PLAN):
         raise InputError(
             f"{out}: lies in the plan {out.parent}, which it would damage; give another output path"

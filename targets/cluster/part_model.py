@@ -96,7 +96,8 @@ class PartModels:
             what = "is no tensor" if kind is not None else "has no known type"
             if name in self.ends:
                 raise InputError(
-                    f"partition: '{name}', which the model takes or gives, {what}; plans hand over tensors alone"
+                    f"partition: '{name}', which the model takes or gives, {what}; "
+                    "plans hand over tensors alone"
                 )
             raise InputError(
                 f"partition: '{name}' goes between devices, but {what}; keep its nodes in one stage"

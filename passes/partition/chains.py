@@ -28,25 +28,21 @@ Shorts = NDArray[np.int16]
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to: the best plan found below its limit, and seconds that no such plan is below.
+    """What a search came to: a plan below its limit, if there was one; `none`: there is none.
 
-    `bound` is 0 where the search gave up, infinite where there is no plan below the limit. `work`: about
-    the pairs of a state and of a down-set that it leads to.
+    `work`: about the steps of states.
     """
 
     work: int
-    bound: float
+    none: bool
     stage: list[int] | None = None
 
 
 @dataclass(frozen=True)
 class _Level:
-    """States, those of one set together, by time: the seconds of the slowest stage so far, each maker's stage
-    (or one that may be swapped with it), and the state before.
-    """
+    """States: sets, by pending value the stage (or one that may be swapped with it), and the state before."""
 
     sets: Ints
-    slowest: Floats
     stages: Shorts
     back: Ints
 
@@ -58,10 +54,10 @@ class Chains:
         self._sets, self._times, self._links = sets, times, links
         kinds, kind = np.unique(times, axis=0, return_inverse=True)
         self._seconds: Floats = (sets.member @ kinds.T).T[kind.reshape(-1)]
-        self._width = max(int(np.diff(sets.makers.at).max()), 1)
+        self._width = max(int(np.diff(sets.pending.at).max()), 1)
 
-    def search(self, most: float, work: int, relaxed: bool = False) -> Found:
-        """The best plan whose stages all take less than `most` seconds, unless it takes more than `work`.
+    def search(self, most: float, work: int, kept: int, relaxed: bool = False) -> Found:
+        """A plan whose stages all take less than `most` seconds, unless it takes more than `work`.
 
         `relaxed`: messages of stages that may be swapped count as one, which is less work and gives a bound
         where the search gives none. Bounds hold for plans along the sets.
@@ -69,34 +65,29 @@ class Chains:
         with np.errstate(over="ignore"):
             windows = self._windows(most)
         stages = np.zeros((1, self._width), np.int16)
-        levels = [_Level(np.zeros(1, np.int64), np.zeros(1), stages, np.zeros(1, np.int64))]
+        levels = [_Level(np.zeros(1, np.int64), stages, np.zeros(1, np.int64))]
         spent, whole = 0, True
         for at in range(len(self._times)):
-            limits = (at, most, work - spent, KEPT)
-            more, all_kept, *arrays = self._extend(
-                levels[-1], limits, np.flatnonzero(windows[at + 1]), relaxed
-            )
+            limits = (at, most, work - spent, kept)
+            more, all_kept, *arrays = self._extend(levels[-1], limits, windows[at + 1], relaxed)
             spent += more
             whole &= all_kept
             if not len(arrays[0]):
-                return Found(spent, np.inf if whole else 0.0)
-            # By time on the next device; states of one set stay together.
-            order = np.lexsort((arrays[0], self._seconds[min(at + 1, len(self._times) - 1)][arrays[0]]))
-            levels.append(_Level(*(array[order] for array in arrays)))
-        return Found(spent, float(levels[-1].slowest[0]) if whole else 0.0, self._plan(levels))
+                return Found(spent, whole)
+            levels.append(_Level(*arrays))
+        return Found(spent, False, self._plan(levels))
 
-    def _extend(self, level: _Level, limits: tuple[int, float, int, int], ends: Ints, relaxed: bool) -> Any:
+    def _extend(self, level: _Level, limits: tuple[int, float, int, int], ends: Any, relaxed: bool) -> Any:
         at, sets = limits[0], self._sets
-        over = [self._links[a][at] for a in range(at)]
+        over = [self._links[a][at] for a in range(at + 1)]
         latency = np.array([link.latency_s if link else 0.0 for link in over])
         slowness = np.array([1 / link.bytes_per_second if link else 0.0 for link in over])
         return extend(
             limits,
-            (sets.words, self._seconds[at]),
-            (sets.pending.at, sets.pending.items, sets.maker_of, sets.makers.at, sets.makers.items),
-            (sets.readers.at, sets.readers.items, sets.sizes),
+            (sets.member, sets.steps.at, sets.steps.items, self._seconds[at]),
+            (sets.pending.at, sets.pending.items, sets.readers.at, sets.readers.items, sets.sizes),
             (latency, slowness, _names(self._links, at, relaxed)),
-            (level.sets, level.slowest, level.stages),
+            (level.sets, level.stages),
             ends,
         )
 

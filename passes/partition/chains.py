@@ -1,8 +1,10 @@
-"""The best chain of down-sets: dynamic programming over stages of any convex shape, messages included.
+"""Chains of down-sets: plans whose stages, of any convex shape, take less than a limit, messages included.
 
-A state is what matters for the stages to come: the down-set that the stages so far hold, and which of the
-items that others still read lie together in a stage, as they send one message. Stages whose links to all
-later stages are equal may be swapped, and states that differ only in this are one.
+Stage after stage, each growing item by item. A state is what matters for the items to come: the down-set that
+is done, and which of the values that others still read come from one stage, as they share a message; within a
+stage also its seconds so far and what it has received. Stages whose links to all later stages are equal may
+be swapped, and states that differ only in this are one. A state is dropped where another is as good whatever
+comes: it has paid for the same, or is ahead by what it lacks.
 """
 
 from __future__ import annotations
@@ -18,19 +20,17 @@ from optc.passes.partition.chains_kernel import extend
 from optc.passes.partition.downsets import DownSets
 from optc.passes.partition.moves import Links
 
-KEPT = 400
-"""States of one down-set that a search keeps, the fastest ones."""
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 Shorts = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to: a plan below its limit, if there was one; `none`: there is none.
+    """What a search came to: a plan below its limit, or `none`: there is no such plan; neither: it gave up.
 
-    `work`: about the steps of states.
+    `work`: about the pairs of states that were held against each other.
     """
 
     work: int
@@ -59,8 +59,9 @@ class Chains:
     def search(self, most: float, work: int, kept: int, relaxed: bool = False) -> Found:
         """A plan whose stages all take less than `most` seconds, unless it takes more than `work`.
 
-        `relaxed`: messages of stages that may be swapped count as one, which is less work and gives a bound
-        where the search gives none. Bounds hold for plans along the sets.
+        `kept`: states of one set that it keeps, the fastest ones. `relaxed`: messages of stages that may be
+        swapped count as one, which is less work: the plan may take longer, but where there is none there is
+        none. `none` holds for plans along the sets.
         """
         with np.errstate(over="ignore"):
             windows = self._windows(most)
@@ -77,7 +78,7 @@ class Chains:
             levels.append(_Level(*arrays))
         return Found(spent, False, self._plan(levels))
 
-    def _extend(self, level: _Level, limits: tuple[int, float, int, int], ends: Any, relaxed: bool) -> Any:
+    def _extend(self, level: _Level, limits: tuple[int, float, int, int], ends: Bools, relaxed: bool) -> Any:
         at, sets = limits[0], self._sets
         over = [self._links[a][at] for a in range(at + 1)]
         latency = np.array([link.latency_s if link else 0.0 for link in over])
@@ -91,7 +92,7 @@ class Chains:
             ends,
         )
 
-    def _windows(self, most: float) -> NDArray[np.bool_]:
+    def _windows(self, most: float) -> Bools:
         """[s, set]: whether s stages may hold the set and leave the others enough time, by sums alone."""
         count = len(self._times)
         found = np.ones((count + 1, self._seconds.shape[1]), bool)

@@ -1,9 +1,9 @@
 """One stage of the search over chains of down-sets, compiled by numba. Indexing is plain, for its sake.
 
 A stage takes its items step by step, from a down-set to a larger one. A state within the stage has a code
-for each value that is still read: `NAMED` × the stage that made it + what the stage has paid for: `RECEIVED`,
-the value, `SEEN`, a message from there; both for what the stage itself made. Its `offset` added to the
-seconds of a set's items is what the stage takes up to there: its messages, less the items before the stage.
+for each value that is still read: the stage that made it, `NAMED` bits up, and what the stage has paid for:
+`RECEIVED`, the value, `SEEN`, a message from there; both for what the stage itself made. Its `offset`, added
+to the seconds of a set's items, is what the stage takes up to there: messages, less the items before it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from numba.extending import register_jitable
 
 RECEIVED, SEEN, NAMED = 1, 2, 2
 
-_SIZE, _WORK, _LOST, _FOUND = 0, 1, 2, 3
-"""What a tally counts: states within the stage, work, states that were not kept, and new states."""
+_SIZE, _FREE, _WORK, _LOST, _FOUND = 0, 1, 2, 3, 4
+"""What a tally has: the places for states within the stage that were used so far, one of those that are free
+again (-1: none), the work, the states that were not kept, and the new ones."""
 
 
 def _extend(limits: Any, of_sets: Any, of_values: Any, of_links: Any, states: Any, ends: Any) -> Any:
@@ -34,10 +35,16 @@ def _extend(limits: Any, of_sets: Any, of_values: Any, of_links: Any, states: An
     width = states[1].shape[1]
     # Of each set the states within the stage: the last one's number, and how many there are.
     held = np.full(len(seconds), -1, np.int64), np.zeros(len(seconds), np.int64)
-    pool = np.empty(1024), np.empty(1024, np.int64), np.empty(1024, np.int64), np.empty((1024, width), np.int16)
+    # Of each state within the stage: offset, the state before the stage, the set's other states, codes.
+    pool = (
+        np.empty(1024),
+        np.empty(1024, np.int64),
+        np.empty(1024, np.int64),
+        np.empty((1024, width), np.int16),
+    )
     found = np.empty(1024, np.int64), np.empty((1024, width), np.int16), np.empty(1024, np.int64)
     lists = np.empty((2, at + 1), np.int64)
-    tally = np.zeros(4, np.int64)
+    tally = np.array([0, -1, 0, 0, 0])
     row = 0
     for now in range(len(seconds)):
         if ends[now]:
@@ -52,7 +59,8 @@ def _extend(limits: Any, of_sets: Any, of_values: Any, of_links: Any, states: An
             pool = _longer(pool[0]), _longer(pool[1]), _longer(pool[2]), _longer(pool[3])
         for start in range(begun, row):
             codes = states[1][start : start + 1]
-            _insert(now, -seconds[now], start, codes, limits, seconds, of_values, of_links, held, pool, lists[0], tally)
+            fresh = now, -seconds[now], start
+            _insert(fresh, codes, limits, seconds, of_values, of_links, held, pool, lists[0], tally)
         _go_on(now, limits, of_sets, of_values, of_links, held, pool, lists[0], tally)
         if tally[_WORK] > work:
             return tally[_WORK], False, found[0][:0], found[1][:0], found[2][:0]
@@ -112,11 +120,15 @@ def _go_on(
     joined: Any,
     tally: Any,
 ) -> None:
-    """Every step from every state of the set `now`."""
+    """Every step from every state of the set `now`, whose places are free then."""
     member, steps_at, steps, seconds = of_sets
     pending_at = of_values[0]
     width = pool[3].shape[1]
-    reads, origin, codes = np.empty(width, np.int64), np.empty(width, np.int64), np.zeros((1, width), np.int16)
+    reads, origin, codes = (
+        np.empty(width, np.int64),
+        np.empty(width, np.int64),
+        np.zeros((1, width), np.int16),
+    )
     if held[0][now] < 0:
         return
     for step in range(steps_at[now], steps_at[now + 1]):
@@ -126,12 +138,15 @@ def _go_on(
         _origins(now, then, of_values, origin)
         state = held[0][now]
         while state >= 0:
-            paid = _pay(now, pool[3], state, reads[:count], limits[0], origin[:used], of_values, of_links, codes)
-            offset, start = pool[0][state] + paid, pool[1][state]
-            _insert(
-                then, offset, start, codes, limits, seconds, of_values, of_links, held, pool, joined, tally
-            )
+            moves = reads[:count], origin[:used]
+            offset = pool[0][state] + _pay(now, pool[3], state, moves, limits[0], of_values, of_links, codes)
+            new = then, offset, pool[1][state]
+            _insert(new, codes, limits, seconds, of_values, of_links, held, pool, joined, tally)
             state = pool[2][state]
+    last = held[0][now]
+    while pool[2][last] >= 0:
+        last = pool[2][last]
+    pool[2][last], tally[_FREE] = tally[_FREE], held[0][now]
 
 
 def _reads(now: int, then: int, member: Any, of_values: Any, reads: Any) -> int:
@@ -160,9 +175,13 @@ def _origins(now: int, then: int, of_values: Any, origin: Any) -> None:
 
 
 def _pay(
-    now: int, codes: Any, state: int, reads: Any, at: int, origin: Any, of_values: Any, of_links: Any, into: Any
+    now: int, codes: Any, state: int, moves: Any, at: int, of_values: Any, of_links: Any, into: Any
 ) -> float:
-    """Seconds of what a step must receive to read the values `reads` of `now`; puts the next codes `into`."""
+    """Seconds of what a step from the set `now` receives; puts the next codes into into[0].
+
+    moves: the values that the step reads, and where the next codes come from, as places in codes[state].
+    """
+    reads, origin = moves
     latency, slowness, _ = of_links
     pending_at, pending, _, _, sizes = of_values
     for i in range(len(origin)):
@@ -186,9 +205,7 @@ def _pay(
 
 
 def _insert(
-    then: int,
-    offset: float,
-    start: int,
+    new: Any,
     codes: Any,
     limits: Any,
     seconds: Any,
@@ -199,7 +216,11 @@ def _insert(
     joined: Any,
     tally: Any,
 ) -> None:
-    """One state more of the set `then`, unless it takes too long or one that is there is as good."""
+    """One state more, unless it takes too long or one of its set is as good.
+
+    new: the set, the offset, and the state before the stage; its codes are codes[0].
+    """
+    then, offset, start = new
     _, most, _, kept = limits
     offsets, starts, before, rows = pool
     slowest = -1
@@ -223,48 +244,66 @@ def _insert(
         if offsets[place] <= offset:
             return
     elif place < 0:
-        place = tally[_SIZE]
-        before[place] = held[0][then]
-        held[0][then] = place
-        held[1][then] += 1
-        tally[_SIZE] += 1
+        place = _place(then, held, before, tally)
     offsets[place], starts[place] = offset, start
     for i in range(codes.shape[1]):
         rows[place, i] = codes[0, i]
 
 
+def _place(then: int, held: Any, before: Any, tally: Any) -> int:
+    """A place for one state more of the set `then`."""
+    place: int = tally[_FREE]
+    if place >= 0:
+        tally[_FREE] = before[place]
+    else:
+        place = tally[_SIZE]
+        tally[_SIZE] += 1
+    before[place] = held[0][then]
+    held[0][then] = place
+    held[1][then] += 1
+    return place
+
+
 def _as_good(
     now: int, a: Any, i: int, b: Any, j: int, lead: float, of_values: Any, of_links: Any, joined: Any
 ) -> bool:
-    """Whether codes a[i] of the set `now`, `lead` seconds ahead, are as good as b[j] whatever is read."""
+    """Whether codes a[i] of the set `now`, `lead` seconds ahead, are as good as b[j] whatever is read.
+
+    What shares a stage in b[j] shares one in a[i], over links as good, and the lead pays for what only b[j]
+    has paid for.
+    """
     latency, slowness, names = of_links
     pending_at, pending, _, _, sizes = of_values
     used = pending_at[now + 1] - pending_at[now]
-    paid = 0.0
     for k in range(used):
         joined[b[j, k] >> NAMED] = -1
     for k in range(used):
-        mine, other = a[i, k] >> NAMED, b[j, k] >> NAMED
+        mine, other, lacks = a[i, k] >> NAMED, b[j, k] >> NAMED, b[j, k] & ~a[i, k]
         if joined[other] < 0:
             joined[other] = mine
-        if joined[other] != mine or (mine != other and (names[mine, 0] != names[other, 0] or latency[mine] > latency[other] or slowness[mine] > slowness[other])):
+        if joined[other] != mine or names[mine, 0] != names[other, 0]:
             return False
-        lacks = b[j, k] & ~a[i, k]
+        if latency[mine] > latency[other] or slowness[mine] > slowness[other]:
+            return False
         if lacks & RECEIVED:
-            paid += sizes[pending[pending_at[now] + k]] * slowness[mine]
-        if lacks & SEEN:
-            seen = False
-            for m in range(k):
-                seen = seen or (a[i, m] >> NAMED == mine and b[j, m] & SEEN > 0)
-            if not seen:
-                paid += latency[mine]
-        if paid > lead:
+            lead -= sizes[pending[pending_at[now] + k]] * slowness[mine]
+        if lacks & SEEN and not _counted(a, i, b, j, k):
+            lead -= latency[mine]
+        if lead < 0:
             return False
     return True
 
 
+def _counted(a: Any, i: int, b: Any, j: int, k: int) -> bool:
+    """Whether a place before k has the same stage in a[i] and a message in b[j]."""
+    for m in range(k):  # noqa: SIM110
+        if a[i, m] >> NAMED == a[i, k] >> NAMED and b[j, m] & SEEN:
+            return True
+    return False
+
+
 def _joins(a: Any, i: int, b: Any, j: int, used: int, names: Any, joined: Any) -> bool:
-    """Whether what shares a stage in the codes b[j] shares one in a[i], over links that are as good later."""
+    """Whether what shares a stage in the codes b[j] shares one in a[i], over links as good later on."""
     for k in range(used):
         joined[b[j, k] >> NAMED] = -1
     for k in range(used):
@@ -281,7 +320,20 @@ def _longer(array: Any) -> Any:
     return np.concatenate((array, np.empty_like(array)))
 
 
-for _helper in (_leave, _rename, _go_on, _reads, _origins, _pay, _insert, _as_good, _joins, _longer):
+for _helper in (
+    _leave,
+    _rename,
+    _go_on,
+    _reads,
+    _origins,
+    _pay,
+    _insert,
+    _place,
+    _as_good,
+    _counted,
+    _joins,
+    _longer,
+):
     register_jitable(forceinline=True)(_helper)
 
 extend = njit(_extend, cache=True)

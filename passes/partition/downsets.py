@@ -49,7 +49,9 @@ class DownSets:
         pairs = [(i, row[to]) for i, mask in enumerate(listed) for to in steps[mask]]
         ends = np.array(pairs, np.int64).reshape(-1, 2)
         self.steps = Rows(ends[:, 0], ends[:, 1], len(listed))
-        packed = np.frombuffer(b"".join(mask.to_bytes((count + 7) // 8, "little") for mask in listed), np.uint8)
+        packed = np.frombuffer(
+            b"".join(mask.to_bytes((count + 7) // 8, "little") for mask in listed), np.uint8
+        )
         packed = packed.reshape(len(listed), -1)
         self.member: Bools = np.unpackbits(packed, axis=1, bitorder="little")[:, :count].astype(bool)
         used = [v for v in problem.values if v.producer != INPUT and v.bytes and v.readers]
@@ -61,7 +63,9 @@ class DownSets:
         )
         pending = np.zeros((len(listed), len(used)), bool)
         for number, value in enumerate(used):
-            pending[:, number] = self.member[:, value.producer] & ~self.member[:, list(value.readers)].all(axis=1)
+            pending[:, number] = self.member[:, value.producer] & ~self.member[:, list(value.readers)].all(
+                axis=1
+            )
         rows, columns = np.nonzero(pending)
         self.pending = Rows(rows, columns, len(listed))
 
@@ -75,7 +79,7 @@ def down_sets(problem: Problem, along: Sequence[Order]) -> DownSets:
 
 
 def _all(problem: Problem) -> dict[int, list[int]] | None:
-    """Every down-set as a bit mask over the items, and those of one item more; None where there are over `MOST`."""
+    """Every down-set, a bit mask over the items, and those of one item more; None: there are over `MOST`."""
     before, after = edges(problem)
     needs = [sum(1 << s for s in sources) for sources in before]
     found: dict[int, list[int]] = {}

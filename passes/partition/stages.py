@@ -24,7 +24,7 @@ _SEARCHED = 3000
 """Items: larger problems are not searched over down-sets."""
 
 _WORK = 600_000_000
-"""What all searches over down-sets of one problem may cost together, as `Found.work` counts it."""
+"""What all searches over down-sets of one problem may cost together, as `Found.work` counts it: some 20 s."""
 
 _FEW, _MANY = 16, 1000
 """States of one down-set that searches for plans and for bounds keep."""
@@ -132,12 +132,15 @@ def _search(problem: Problem, links: Links, ways: Sequence[Order], best: _Best, 
 
 
 def _prove(chains: Chains, best: _Best, low: float, work: int, relaxed: bool) -> tuple[float, int]:
-    """A bound, `low` or better, and what is left of the work; offers the plans of its searches."""
+    """A bound, `low` or better, and what is left of the work; offers the plans of its searches.
+
+    `relaxed`: as in `Chains.search`, for what an exact search gave up.
+    """
     high = min(best.seconds, _FOREVER)
     # Low limits leave few states: they come first.
     step = 0.01 * low or high / 100
-    while low < high * (1 - 1e-9) and work > 0:
-        limit = min(low + step, (low + high) / 2) if low < high * (1 - _CLOSE) else high * (1 - 1e-9)
+    while low < high * (1 - 1e-10) and work > 0:
+        limit = min(low + step, (low + high) / 2) if low < high * (1 - _CLOSE) else high * (1 - 1e-10)
         step *= 2
         found = chains.search(limit, min(work, _WORK // 8), _MANY, relaxed)
         work -= found.work

@@ -79,6 +79,30 @@ def test_links_to_the_stage_itself_tell_senders_apart() -> None:
     assert search.search(want.bottleneck - 1e-9, 10**9, 1000).none
 
 
+def _is_exact(problem: Problem, on: Cluster, seconds: float) -> None:
+    want = best_of_all(problem, on, len(on.devices))
+    assert want is not None and want.bottleneck == pytest.approx(seconds)
+    search = all_chains(problem, on)
+    assert search.search(seconds + 1e-6, 10**9, 1000).stage is not None
+    assert search.search(seconds - 1e-6, 10**9, 1000).none
+
+
+def test_a_value_that_is_there_counts_for_more_than_a_small_lead() -> None:
+    # a | i k j is behind a i | k j until j, which both read; then it has it.
+    items = tuple(Item(name, s) for name, s in zip("aikj", (1.0, 0.5, 1.0, 1.0), strict=True))
+    values = (Value("a", 0, (1, 3), 4), Value("i", 1, (2,), 3), Value("k", 2, (3,), 9))
+    _is_exact(Problem(items, values), cluster(2), 6.5)
+
+
+def test_a_message_that_is_there_counts_for_more_than_a_small_lead() -> None:
+    # a | g | i k j is behind a | g i | k j until j; on the second device j is slow.
+    seconds = (7.2, 1.0, 0.5, 1.0, 1.0)
+    items = tuple(Item(name, s) for name, s in zip("agikj", seconds, strict=True))
+    values = (Value("a", 0, (2, 4), 1), Value("i", 2, (3,), 1), Value("k", 3, (4,), 1))
+    times = (seconds, (*seconds[:4], 100.0), seconds)
+    _is_exact(Problem(items, values, times=times), cluster(3, 5.0, 1e9), 7.5)
+
+
 def test_steps_lead_to_the_next_larger_sets() -> None:
     sets = down_sets(chain([1.0] * 3, [1] * 3), [])
     assert sets.steps.items.tolist() == [1, 2, 3] and sets.steps.at.tolist() == [0, 1, 2, 3, 3]

@@ -223,13 +223,13 @@ def _insert(
     then, offset, start = new
     _, most, _, kept = limits
     offsets, starts, before, rows = pool
-    slowest = -1
-    tally[_WORK] += 4
+    slowest, effort = -1, 1 + (of_values[0][then + 1] - of_values[0][then]) // 8
+    tally[_WORK] += 4 * effort
     if not seconds[then] + offset < most:
         return
     place = held[0][then]
     while place >= 0:
-        tally[_WORK] += 1
+        tally[_WORK] += effort
         lead = offset - offsets[place]
         if lead >= 0 and _as_good(then, rows, place, codes, 0, lead, of_values, of_links, joined):
             return

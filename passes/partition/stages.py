@@ -29,8 +29,8 @@ _WORK = 600_000_000
 _FEW, _MANY = 16, 1000
 """States of one down-set that searches for plans and for bounds keep."""
 
-_NEAR, _CLOSE = 0.02, 1e-3
-"""Between what is proved and what is found, where searches for plans stop halving, and those for bounds."""
+_CLOSE = 1e-3
+"""How near to each other what is proved and what is found, limits are halved between them no more."""
 
 _FOREVER = 1e30
 """Seconds, as the limit of a search where no plan is known."""
@@ -157,7 +157,7 @@ def _prove(chains: Chains, best: _Best, low: float, work: int, relaxed: bool) ->
 def _find(chains: Chains, best: _Best, low: float, work: int) -> None:
     """Offers the plans of searches that keep `_FEW` states, above the bound `low`."""
     high = min(best.seconds, _FOREVER)
-    while low < high * (1 - _NEAR) and work > 0:
+    while low < high * (1 - _CLOSE) and work > 0:
         limit = (low + high) / 2
         found = chains.search(limit, work, _FEW)
         work -= found.work

@@ -1,8 +1,10 @@
-"""The best chain of down-sets: dynamic programming over stages of any convex shape, messages included.
+"""Chains of down-sets: plans whose stages, of any convex shape, take less than a limit, messages included.
 
-A state is what matters for the stages to come: the down-set that the stages so far hold, and which of the
-items that others still read lie together in a stage, as they send one message. Stages whose links to all
-later stages are equal may be swapped, and states that differ only in this are one.
+Stage after stage, each growing item by item. A state is what matters for the items to come: the down-set that
+is done, and which of the values that others still read come from one stage, as they share a message; within a
+stage also its seconds so far and what it has received. Stages whose links to all later stages are equal may
+be swapped, and states that differ only in this are one. A state is dropped where another is as good whatever
+comes: it has paid for the same, or is ahead by what it lacks.
 """
 
 from __future__ import annotations
@@ -18,35 +20,29 @@ from optc.passes.partition.chains_kernel import extend
 from optc.passes.partition.downsets import DownSets
 from optc.passes.partition.moves import Links
 
-KEPT = 400
-"""States of one down-set that a search keeps, the fastest ones."""
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 Shorts = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to: the best plan found below its limit, and seconds that no such plan is below.
+    """What a search came to: a plan below its limit, or `none`: there is no such plan; neither: it gave up.
 
-    `bound` is 0 where the search gave up, infinite where there is no plan below the limit. `work`: about
-    the pairs of a state and of a down-set that it leads to.
+    `work`: about the pairs of states that were held against each other.
     """
 
     work: int
-    bound: float
+    none: bool
     stage: list[int] | None = None
 
 
 @dataclass(frozen=True)
 class _Level:
-    """States, those of one set together, by time: the seconds of the slowest stage so far, each maker's stage
-    (or one that may be swapped with it), and the state before.
-    """
+    """States: sets, by pending value the stage (or one that may be swapped with it), and the state before."""
 
     sets: Ints
-    slowest: Floats
     stages: Shorts
     back: Ints
 
@@ -58,49 +54,45 @@ class Chains:
         self._sets, self._times, self._links = sets, times, links
         kinds, kind = np.unique(times, axis=0, return_inverse=True)
         self._seconds: Floats = (sets.member @ kinds.T).T[kind.reshape(-1)]
-        self._width = max(int(np.diff(sets.makers.at).max()), 1)
+        self._width = max(int(np.diff(sets.pending.at).max()), 1)
 
-    def search(self, most: float, work: int, relaxed: bool = False) -> Found:
-        """The best plan whose stages all take less than `most` seconds, unless it takes more than `work`.
+    def search(self, most: float, work: int, kept: int, relaxed: bool = False) -> Found:
+        """A plan whose stages all take less than `most` seconds, unless it takes more than `work`.
 
-        `relaxed`: messages of stages that may be swapped count as one, which is less work and gives a bound
-        where the search gives none. Bounds hold for plans along the sets.
+        `kept`: states of one set that it keeps, the fastest ones. `relaxed`: messages of stages that may be
+        swapped count as one, which is less work: the plan may take longer, but where there is none there is
+        none. `none` holds for plans along the sets.
         """
         with np.errstate(over="ignore"):
             windows = self._windows(most)
         stages = np.zeros((1, self._width), np.int16)
-        levels = [_Level(np.zeros(1, np.int64), np.zeros(1), stages, np.zeros(1, np.int64))]
+        levels = [_Level(np.zeros(1, np.int64), stages, np.zeros(1, np.int64))]
         spent, whole = 0, True
         for at in range(len(self._times)):
-            limits = (at, most, work - spent, KEPT)
-            more, all_kept, *arrays = self._extend(
-                levels[-1], limits, np.flatnonzero(windows[at + 1]), relaxed
-            )
+            limits = (at, most, work - spent, kept)
+            more, all_kept, *arrays = self._extend(levels[-1], limits, windows[at + 1], relaxed)
             spent += more
             whole &= all_kept
             if not len(arrays[0]):
-                return Found(spent, np.inf if whole else 0.0)
-            # By time on the next device; states of one set stay together.
-            order = np.lexsort((arrays[0], self._seconds[min(at + 1, len(self._times) - 1)][arrays[0]]))
-            levels.append(_Level(*(array[order] for array in arrays)))
-        return Found(spent, float(levels[-1].slowest[0]) if whole else 0.0, self._plan(levels))
+                return Found(spent, whole)
+            levels.append(_Level(*arrays))
+        return Found(spent, False, self._plan(levels))
 
-    def _extend(self, level: _Level, limits: tuple[int, float, int, int], ends: Ints, relaxed: bool) -> Any:
+    def _extend(self, level: _Level, limits: tuple[int, float, int, int], ends: Bools, relaxed: bool) -> Any:
         at, sets = limits[0], self._sets
-        over = [self._links[a][at] for a in range(at)]
+        over = [self._links[a][at] for a in range(at + 1)]
         latency = np.array([link.latency_s if link else 0.0 for link in over])
         slowness = np.array([1 / link.bytes_per_second if link else 0.0 for link in over])
         return extend(
             limits,
-            (sets.words, self._seconds[at]),
-            (sets.pending.at, sets.pending.items, sets.maker_of, sets.makers.at, sets.makers.items),
-            (sets.readers.at, sets.readers.items, sets.sizes),
+            (sets.member, sets.steps.at, sets.steps.items, self._seconds[at]),
+            (sets.pending.at, sets.pending.items, sets.readers.at, sets.readers.items, sets.sizes),
             (latency, slowness, _names(self._links, at, relaxed)),
-            (level.sets, level.slowest, level.stages),
+            (level.sets, level.stages),
             ends,
         )
 
-    def _windows(self, most: float) -> NDArray[np.bool_]:
+    def _windows(self, most: float) -> Bools:
         """[s, set]: whether s stages may hold the set and leave the others enough time, by sums alone."""
         count = len(self._times)
         found = np.ones((count + 1, self._seconds.shape[1]), bool)

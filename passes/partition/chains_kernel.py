@@ -1,4 +1,10 @@
-"""One step of the search over chains of down-sets, compiled by numba. Indexing is plain, for its sake."""
+"""One stage of the search over chains of down-sets, compiled by numba. Indexing is plain, for its sake.
+
+A stage takes its items step by step, from a down-set to a larger one. A state within the stage has a code
+for each value that is still read: the stage that made it, `NAMED` bits up, and what the stage has paid for:
+`RECEIVED`, the value, `SEEN`, a message from there; both for what the stage itself made. Its `offset`, added
+to the seconds of a set's items, is what the stage takes up to there: messages, less the items before it.
+"""
 
 from __future__ import annotations
 
@@ -8,203 +14,305 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
+RECEIVED, SEEN, NAMED = 1, 2, 2
 
-def _extend(
-    limits: Any, of_sets: Any, of_pending: Any, of_values: Any, of_links: Any, states: Any, ends: Any
-) -> Any:
-    """One stage more, from every state to each of the sets `ends`.
+_SIZE, _FREE, _WORK, _LOST, _FOUND = 0, 1, 2, 3, 4
+"""What a tally has: the places for states within the stage that were used so far, one of those that are free
+again (-1: none), the work, the states that were not kept, and the new ones."""
 
-    limits: the stage, seconds it must take less than, work that may be done, states kept of a set.
-    of_sets: words (set, word), seconds of the set on the stage's device. of_pending: `DownSets.pending`,
-    `maker_of`, `makers`. of_values: `DownSets.readers`, `sizes`. of_links: latency and seconds a byte from
-    each stage, and the names of stages that may be swapped. states: sets, slowest, stages; ascending by the
-    sets' seconds. Returns the work, whether all states that matter were kept, and the new states: sets,
-    slowest, stages, the states before.
+
+def _extend(limits: Any, of_sets: Any, of_values: Any, of_links: Any, states: Any, ends: Any) -> Any:
+    """One stage more, from every state to the sets that `ends` says.
+
+    limits: the stage, seconds it must take less than, work that may be done, states kept of a set. of_sets:
+    `DownSets.member`, `steps`, and the sets' seconds on the stage's device. of_values: `DownSets.pending`,
+    `readers`, `sizes`. of_links: latency and seconds a byte from each stage, and the names of stages that may
+    be swapped. states: sets, ascending, and the stage of each pending value. Returns the work, whether all
+    states that matter were kept, and the new states: sets, stages, the states before.
     """
-    at, most, work, kept = limits
-    makers_at = of_pending[3]
-    width = states[2].shape[1]
-    found_sets, found_slowest = np.empty(1024, np.int64), np.empty(1024)
-    found_stages, found_back = np.empty((1024, width), np.int16), np.empty(1024, np.int64)
-    slowest, stages, back = np.empty(kept), np.zeros((kept, width), np.int16), np.empty(kept, np.int64)
-    # need, origin and sums are for the helpers: a row for each maker or stage.
-    rooms = (np.zeros(width), np.zeros(width, np.int64), np.zeros(at + 1), np.zeros((3, at + 1), np.int64))
-    count, spent, whole = 0, 0, True
-    begun = of_sets[1][states[0]]
-    for end in ends:
-        used = makers_at[end + 1] - makers_at[end]
-        room = (slowest, stages[:, :used], back)
-        arrived, more, all_kept = _arrive(
-            limits, of_sets, of_pending, of_values, of_links, states, begun, end, room, rooms
-        )
-        spent += more + arrived * arrived // 8
-        whole &= all_kept
-        if spent > work:
-            return spent, False, found_sets[:0], found_slowest[:0], found_stages[:0], found_back[:0]
-        for mine in range(arrived):
-            if not _beaten(room, arrived, mine, of_links[2], rooms[3][0]):
-                if count == len(found_sets):
-                    found_sets, found_slowest = _longer(found_sets), _longer(found_slowest)
-                    found_stages, found_back = _longer(found_stages), _longer(found_back)
-                found_sets[count], found_slowest[count], found_back[count] = end, slowest[mine], back[mine]
-                found_stages[count, :used], found_stages[count, used:] = stages[mine, :used], 0
-                count += 1
-    return spent, whole, found_sets[:count], found_slowest[:count], found_stages[:count], found_back[:count]
+    at, _, work, _ = limits
+    seconds, names = of_sets[3], of_links[2]
+    width = states[1].shape[1]
+    # Of each set the states within the stage: the last one's number, and how many there are.
+    held = np.full(len(seconds), -1, np.int64), np.zeros(len(seconds), np.int64)
+    # Of each state within the stage: offset, the state before the stage, the set's other states, codes.
+    pool = (
+        np.empty(1024),
+        np.empty(1024, np.int64),
+        np.empty(1024, np.int64),
+        np.empty((1024, width), np.int16),
+    )
+    found = np.empty(1024, np.int64), np.empty((1024, width), np.int16), np.empty(1024, np.int64)
+    lists = np.empty((2, at + 1), np.int64)
+    tally = np.array([0, -1, 0, 0, 0])
+    row = 0
+    for now in range(len(seconds)):
+        if ends[now]:
+            while tally[_FOUND] + held[1][now] > len(found[0]):
+                found = _longer(found[0]), _longer(found[1]), _longer(found[2])
+            _leave(now, of_values[0], names, held, pool, found, lists, tally)
+        begun = row
+        while row < len(states[0]) and states[0][row] == now:
+            row += 1
+        most = (row - begun + held[1][now]) * (1 + of_sets[1][now + 1] - of_sets[1][now])
+        while tally[_SIZE] + most > len(pool[0]):
+            pool = _longer(pool[0]), _longer(pool[1]), _longer(pool[2]), _longer(pool[3])
+        for start in range(begun, row):
+            codes = states[1][start : start + 1]
+            fresh = now, -seconds[now], start
+            _insert(fresh, codes, limits, seconds, of_values, of_links, held, pool, lists[0], tally)
+        _go_on(now, limits, of_sets, of_values, of_links, held, pool, lists[0], tally)
+        if tally[_WORK] > work:
+            return tally[_WORK], False, found[0][:0], found[1][:0], found[2][:0]
+    count = tally[_FOUND]
+    return tally[_WORK], not tally[_LOST], found[0][:count], found[1][:count], found[2][:count]
 
 
-def _arrive(
+def _leave(
+    now: int, pending_at: Any, names: Any, held: Any, pool: Any, found: Any, lists: Any, tally: Any
+) -> None:
+    """New states in `found` of those that may end the stage at the set `now`: those that no other beats."""
+    sets, stages, back = found
+    begun, used = tally[_FOUND], pending_at[now + 1] - pending_at[now]
+    count = begun
+    state = held[0][now]
+    while state >= 0:
+        _rename(pool[3], state, used, names, lists, stages, count)
+        beaten, kept = False, begun
+        for other in range(begun, count):
+            beaten = beaten or _joins(stages, other, stages, count, used, names, lists[0])
+        tally[_WORK] += 1 + count - begun
+        if not beaten:
+            for other in range(begun, count):
+                if not _joins(stages, count, stages, other, used, names, lists[0]):
+                    stages[kept], back[kept] = stages[other], back[other]
+                    kept += 1
+            stages[kept] = stages[count]
+            sets[kept], back[kept] = now, pool[1][state]
+            count = kept + 1
+        state = pool[2][state]
+    tally[_FOUND] = count
+
+
+def _rename(codes: Any, state: int, used: int, names: Any, lists: Any, renamed: Any, new: int) -> None:
+    """Into renamed[new] the codes for the next stage; of stages that may be swapped the first names first."""
+    called, taken = lists
+    called[:] = -1
+    taken[:] = 0
+    for i in range(used):
+        stage = codes[state, i] >> NAMED
+        if called[stage] < 0:
+            group = names[stage, 0]
+            called[stage] = names[stage, taken[group]]
+            taken[group] += 1
+        renamed[new, i] = called[stage] << NAMED
+    renamed[new, used:] = 0
+
+
+def _go_on(
+    now: int,
     limits: Any,
     of_sets: Any,
-    of_pending: Any,
     of_values: Any,
     of_links: Any,
-    states: Any,
-    begun: Any,
-    end: int,
-    room: Any,
-    rooms: Any,
-) -> Any:
-    """The states of the set `end`, put into `room`: how many, the work, whether all that came were kept."""
-    at, most, work, kept = limits
-    words, seconds = of_sets
-    makers_at, makers = of_pending[3], of_pending[4]
-    latency, slowness, names = of_links
-    sets, slowest, stages = states
-    need, origin, size_from, lists = rooms
-    used = makers_at[end + 1] - makers_at[end]
-    count, spent, whole = 0, 0, True
-    row = np.searchsorted(begun, seconds[end] - most)
-    while row < len(sets) and begun[row] <= seconds[end]:
-        before, start = row, sets[row]
-        while row < len(sets) and sets[row] == start:
-            row += 1
-        compute = seconds[end] - seconds[start]
-        if start >= end or compute >= most or not _inside(words, start, end):
+    held: Any,
+    pool: Any,
+    joined: Any,
+    tally: Any,
+) -> None:
+    """Every step from every state of the set `now`, whose places are free then."""
+    member, steps_at, steps, seconds = of_sets
+    pending_at = of_values[0]
+    width = pool[3].shape[1]
+    reads, origin, codes = (
+        np.empty(width, np.int64),
+        np.empty(width, np.int64),
+        np.zeros((1, width), np.int16),
+    )
+    if held[0][now] < 0:
+        return
+    for step in range(steps_at[now], steps_at[now + 1]):
+        then = steps[step]
+        used = pending_at[then + 1] - pending_at[then]
+        count = _reads(now, then, member, of_values, reads)
+        _origins(now, then, of_values, origin)
+        state = held[0][now]
+        while state >= 0:
+            moves = reads[:count], origin[:used]
+            offset = pool[0][state] + _pay(now, pool[3], state, moves, limits[0], of_values, of_links, codes)
+            new = then, offset, pool[1][state]
+            _insert(new, codes, limits, seconds, of_values, of_links, held, pool, joined, tally)
+            state = pool[2][state]
+    last = held[0][now]
+    while pool[2][last] >= 0:
+        last = pool[2][last]
+    pool[2][last], tally[_FREE] = tally[_FREE], held[0][now]
+
+
+def _reads(now: int, then: int, member: Any, of_values: Any, reads: Any) -> int:
+    """The places among `now`'s pending values of those that the step's items read; how many they are."""
+    pending_at, pending, readers_at, readers, _ = of_values
+    count = 0
+    for entry in range(pending_at[now], pending_at[now + 1]):
+        value = pending[entry]
+        for r in range(readers_at[value], readers_at[value + 1]):
+            if member[then, readers[r]] and not member[now, readers[r]]:
+                reads[count] = entry - pending_at[now]
+                count += 1
+                break
+    return count
+
+
+def _origins(now: int, then: int, of_values: Any, origin: Any) -> None:
+    """Of each pending value of `then` its place among those of `now`, or -1."""
+    pending_at, pending = of_values[0], of_values[1]
+    j = pending_at[now]
+    for i in range(pending_at[then], pending_at[then + 1]):
+        while j < pending_at[now + 1] and pending[j] < pending[i]:
+            j += 1
+        found = j < pending_at[now + 1] and pending[j] == pending[i]
+        origin[i - pending_at[then]] = j - pending_at[now] if found else -1
+
+
+def _pay(
+    now: int, codes: Any, state: int, moves: Any, at: int, of_values: Any, of_links: Any, into: Any
+) -> float:
+    """Seconds of what a step from the set `now` receives; puts the next codes into into[0].
+
+    moves: the values that the step reads, and where the next codes come from, as places in codes[state].
+    """
+    reads, origin = moves
+    latency, slowness, _ = of_links
+    pending_at, pending, _, _, sizes = of_values
+    for i in range(len(origin)):
+        into[0, i] = codes[state, origin[i]] if origin[i] >= 0 else (at << NAMED) + SEEN + RECEIVED
+    paid = 0.0
+    for k in range(len(reads)):
+        place = reads[k]
+        if codes[state, place] & RECEIVED:
             continue
-        read = makers_at[start + 1] - makers_at[start]
-        spent += (row - before) * (1 + used // 8) + read // 4
-        if spent > work:
-            break
-        _needs(words, start, end, of_pending, of_values, need)
-        _origins(start, end, makers_at, makers, origin)
-        for old in range(before, row):
-            wait = _wait(need[:read], stages[old], latency, slowness, size_from)
-            cost = max(slowest[old], compute + wait)
-            if cost < most:
-                _rename(origin[:used], stages[old], at, names, lists)
-                spent += count // 8
-                count, all_kept = _insert(room, count, cost, old, origin[:used], stages[old], at, lists[0])
-                whole &= all_kept
-    return count, spent, whole
+        stage = codes[state, place] >> NAMED
+        seen = codes[state, place] & SEEN > 0
+        for other in range(k):
+            seen = seen or codes[state, reads[other]] >> NAMED == stage
+        paid += sizes[pending[pending_at[now] + place]] * slowness[stage] + (0.0 if seen else latency[stage])
+        for i in range(len(origin)):
+            if origin[i] == place:
+                into[0, i] |= RECEIVED
+            if into[0, i] >> NAMED == stage:
+                into[0, i] |= SEEN
+    return paid
 
 
 def _insert(
-    room: Any, count: int, cost: float, old: int, origin: Any, before: Any, at: int, renamed: Any
-) -> Any:
-    """The states in `room` with one more, unless it is there and as fast: how many, whether none was lost."""
-    slowest, stages, back = room
-    place = 0
-    while place < count and not _same(stages[place], origin, before, at, renamed):
-        place += 1
-    lost = place == len(slowest)
-    if lost:
-        place = slowest.argmax()
-    elif place == count:
-        count += 1
-        slowest[place] = np.inf
-    if cost < slowest[place]:
-        slowest[place], back[place] = cost, old
-        for i in range(len(origin)):
-            stages[place, i] = renamed[before[origin[i]] if origin[i] >= 0 else at]
-    return count, not lost
+    new: Any,
+    codes: Any,
+    limits: Any,
+    seconds: Any,
+    of_values: Any,
+    of_links: Any,
+    held: Any,
+    pool: Any,
+    joined: Any,
+    tally: Any,
+) -> None:
+    """One state more, unless it takes too long or one of its set is as good.
+
+    new: the set, the offset, and the state before the stage; its codes are codes[0].
+    """
+    then, offset, start = new
+    _, most, _, kept = limits
+    offsets, starts, before, rows = pool
+    slowest, effort = -1, 1 + (of_values[0][then + 1] - of_values[0][then]) // 8
+    tally[_WORK] += 4 * effort
+    if not seconds[then] + offset < most:
+        return
+    place = held[0][then]
+    while place >= 0:
+        tally[_WORK] += effort
+        lead = offset - offsets[place]
+        if lead >= 0 and _as_good(then, rows, place, codes, 0, lead, of_values, of_links, joined):
+            return
+        if lead <= 0 and _as_good(then, codes, 0, rows, place, -lead, of_values, of_links, joined):
+            break
+        if slowest < 0 or offsets[place] > offsets[slowest]:
+            slowest = place
+        place = before[place]
+    if place < 0 and held[1][then] == kept:
+        tally[_LOST] += 1
+        place = slowest
+        if offsets[place] <= offset:
+            return
+    elif place < 0:
+        place = _place(then, held, before, tally)
+    offsets[place], starts[place] = offset, start
+    for i in range(codes.shape[1]):
+        rows[place, i] = codes[0, i]
 
 
-def _same(mine: Any, origin: Any, before: Any, at: int, renamed: Any) -> bool:
-    for i in range(len(origin)):  # noqa: SIM110
-        if mine[i] != renamed[before[origin[i]] if origin[i] >= 0 else at]:
+def _place(then: int, held: Any, before: Any, tally: Any) -> int:
+    """A place for one state more of the set `then`."""
+    place: int = tally[_FREE]
+    if place >= 0:
+        tally[_FREE] = before[place]
+    else:
+        place = tally[_SIZE]
+        tally[_SIZE] += 1
+    before[place] = held[0][then]
+    held[0][then] = place
+    held[1][then] += 1
+    return place
+
+
+def _as_good(
+    now: int, a: Any, i: int, b: Any, j: int, lead: float, of_values: Any, of_links: Any, joined: Any
+) -> bool:
+    """Whether codes a[i] of the set `now`, `lead` seconds ahead, are as good as b[j] whatever is read.
+
+    What shares a stage in b[j] shares one in a[i], over links as good, and the lead pays for what only b[j]
+    has paid for.
+    """
+    latency, slowness, names = of_links
+    pending_at, pending, _, _, sizes = of_values
+    used = pending_at[now + 1] - pending_at[now]
+    for k in range(used):
+        joined[b[j, k] >> NAMED] = -1
+    for k in range(used):
+        mine, other, lacks = a[i, k] >> NAMED, b[j, k] >> NAMED, b[j, k] & ~a[i, k]
+        if joined[other] < 0:
+            joined[other] = mine
+        if joined[other] != mine or names[mine, 0] != names[other, 0]:
+            return False
+        if latency[mine] > latency[other] or slowness[mine] > slowness[other]:
+            return False
+        if lacks & RECEIVED:
+            lead -= sizes[pending[pending_at[now] + k]] * slowness[mine]
+        if lacks & SEEN and not _counted(a, i, b, j, k):
+            lead -= latency[mine]
+        if lead < 0:
             return False
     return True
 
 
-def _rename(origin: Any, before: Any, at: int, names: Any, lists: Any) -> None:
-    """`lists[0]`: the first names of those that may be swapped, for the makers' stages in their order."""
-    renamed, taken = lists[0], lists[1]
-    renamed[:] = -1
-    taken[:] = 0
-    for i in range(len(origin)):
-        stage = before[origin[i]] if origin[i] >= 0 else at
-        if renamed[stage] < 0:
-            group = names[stage, 0]
-            renamed[stage] = names[stage, taken[group]]
-            taken[group] += 1
-
-
-def _beaten(room: Any, count: int, mine: int, names: Any, joined: Any) -> bool:
-    """Whether another state of the set is as good: no slower, and its messages are as few."""
-    slowest, stages = room[0], room[1]
-    for other in range(count):  # noqa: SIM110
-        if (
-            other != mine
-            and slowest[other] <= slowest[mine]
-            and _joins(stages[other], stages[mine], names, joined)
-        ):
+def _counted(a: Any, i: int, b: Any, j: int, k: int) -> bool:
+    """Whether a place before k has the same stage in a[i] and a message in b[j]."""
+    for m in range(k):  # noqa: SIM110
+        if a[i, m] >> NAMED == a[i, k] >> NAMED and b[j, m] & SEEN:
             return True
     return False
 
 
-def _joins(a: Any, b: Any, names: Any, joined: Any) -> bool:
-    """Whether makers that share a stage in `b` share one in `a`, over links that are as good."""
-    joined[:] = -1
-    for i in range(len(a)):
-        if joined[b[i]] < 0:
-            joined[b[i]] = a[i]
-        if names[a[i], 0] != names[b[i], 0] or joined[b[i]] != a[i]:
+def _joins(a: Any, i: int, b: Any, j: int, used: int, names: Any, joined: Any) -> bool:
+    """Whether what shares a stage in the codes b[j] shares one in a[i], over links as good later on."""
+    for k in range(used):
+        joined[b[j, k] >> NAMED] = -1
+    for k in range(used):
+        mine, other = a[i, k] >> NAMED, b[j, k] >> NAMED
+        if joined[other] < 0:
+            joined[other] = mine
+        if names[mine, 0] != names[other, 0] or joined[other] != mine:
             return False
     return True
-
-
-def _inside(words: Any, start: int, end: int) -> bool:
-    for w in range(words.shape[1]):  # noqa: SIM110
-        if words[start, w] & ~words[end, w]:
-            return False
-    return True
-
-
-def _needs(words: Any, start: int, end: int, of_pending: Any, of_values: Any, need: Any) -> None:
-    """Bytes by maker that the items of `end` without `start` read."""
-    pending_at, pending, maker_of, makers_at, _ = of_pending
-    readers_at, readers, sizes = of_values
-    need[: makers_at[start + 1] - makers_at[start]] = 0
-    for entry in range(pending_at[start], pending_at[start + 1]):
-        value = pending[entry]
-        for r in range(readers_at[value], readers_at[value + 1]):
-            word, bit = readers[r] >> 6, np.uint64(readers[r] & 63)
-            if (words[end, word] & ~words[start, word]) >> bit & np.uint64(1):
-                need[maker_of[entry]] += sizes[value]
-                break
-
-
-def _origins(start: int, end: int, makers_at: Any, makers: Any, origin: Any) -> None:
-    """Of each maker of `end` its place among those of `start`, or -1."""
-    j = makers_at[start]
-    for i in range(makers_at[end], makers_at[end + 1]):
-        while j < makers_at[start + 1] and makers[j] < makers[i]:
-            j += 1
-        found = j < makers_at[start + 1] and makers[j] == makers[i]
-        origin[i - makers_at[end]] = j - makers_at[start] if found else -1
-
-
-def _wait(need: Any, stages: Any, latency: Any, slowness: Any, size_from: Any) -> float:
-    """Seconds of a message from each stage with something needed."""
-    for i in range(len(need)):
-        size_from[stages[i]] += need[i]
-    wait = 0.0
-    for i in range(len(need)):
-        source = stages[i]
-        if size_from[source]:
-            wait += latency[source] + size_from[source] * slowness[source]
-            size_from[source] = 0
-    return wait
 
 
 def _longer(array: Any) -> Any:
@@ -213,18 +321,19 @@ def _longer(array: Any) -> Any:
 
 
 for _helper in (
-    _arrive,
-    _insert,
-    _same,
+    _leave,
     _rename,
-    _beaten,
-    _joins,
-    _inside,
-    _needs,
+    _go_on,
+    _reads,
     _origins,
-    _wait,
+    _pay,
+    _insert,
+    _place,
+    _as_good,
+    _counted,
+    _joins,
     _longer,
 ):
-    register_jitable(_helper)
+    register_jitable(forceinline=True)(_helper)
 
 extend = njit(_extend, cache=True)

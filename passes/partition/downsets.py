@@ -6,7 +6,9 @@ chain of K down-sets, and where the graph is narrow enough to list them all, not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from operator import or_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,6 @@ MOST = 20_000
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-Words = NDArray[np.uint64]
 
 
 class Rows:
@@ -34,19 +35,24 @@ class Rows:
 class DownSets:
     """Some down-sets of a problem, the empty one first, the full one last; `whole`: all there are.
 
-    `member[set, item]`, and the same as bits in `words[set, item // 64]`. `pending`: of each set the values
-    that are made in it and read outside, `makers`: the items that make them, ascending; `maker_of`: for each
-    entry of `pending` the place in the set's `makers`. `readers` and `sizes`: of the values.
+    `member[set, item]`. `steps`: for each set the larger sets that a stage may go on to; every chain of sets
+    is one of steps where `whole`. `pending`: of each set the values that are made in it and read outside.
+    `readers` and `sizes`: of the values.
     """
 
-    def __init__(self, problem: Problem, masks: Iterable[int], whole: bool) -> None:
+    def __init__(self, problem: Problem, steps: Mapping[int, Iterable[int]], whole: bool) -> None:
+        """From masks over the items: of each set those of its steps."""
         self.whole = whole
         count = len(problem.items)
-        listed = sorted(set(masks), key=lambda mask: (mask.bit_count(), mask))
-        width = (count + 63) // 64 * 8
-        packed = np.frombuffer(b"".join(mask.to_bytes(width, "little") for mask in listed), np.uint8)
-        packed = packed.reshape(len(listed), width)
-        self.words: Words = packed.view(np.uint64)
+        listed = sorted(steps, key=lambda mask: (mask.bit_count(), mask))
+        row = {mask: i for i, mask in enumerate(listed)}
+        pairs = [(i, row[to]) for i, mask in enumerate(listed) for to in steps[mask]]
+        ends = np.array(pairs, np.int64).reshape(-1, 2)
+        self.steps = Rows(ends[:, 0], ends[:, 1], len(listed))
+        packed = np.frombuffer(
+            b"".join(mask.to_bytes((count + 7) // 8, "little") for mask in listed), np.uint8
+        )
+        packed = packed.reshape(len(listed), -1)
         self.member: Bools = np.unpackbits(packed, axis=1, bitorder="little")[:, :count].astype(bool)
         used = [v for v in problem.values if v.producer != INPUT and v.bytes and v.readers]
         self.sizes = np.array([v.bytes for v in used], np.float64)
@@ -56,23 +62,12 @@ class DownSets:
             len(used),
         )
         pending = np.zeros((len(listed), len(used)), bool)
-        makers = np.zeros((len(listed), count), bool)
         for number, value in enumerate(used):
-            column = self.member[:, value.producer] & ~self.member[:, list(value.readers)].all(axis=1)
-            pending[:, number] = column
-            makers[:, value.producer] |= column
-        self.pending = _rows(pending)
-        self.makers = _rows(makers)
-        producers = np.array([v.producer for v in used], np.int64)[self.pending.items]
-        sets = np.repeat(np.arange(len(listed)), np.diff(self.pending.at))
-        keys = np.repeat(np.arange(len(listed)), np.diff(self.makers.at)) * count + self.makers.items
-        self.maker_of: Ints = np.searchsorted(keys, sets * count + producers) - self.makers.at[sets]
-
-
-def _rows(table: Bools) -> Rows:
-    """Of each row the columns that are set."""
-    rows, columns = np.nonzero(table)
-    return Rows(rows, columns, len(table))
+            pending[:, number] = self.member[:, value.producer] & ~self.member[:, list(value.readers)].all(
+                axis=1
+            )
+        rows, columns = np.nonzero(pending)
+        self.pending = Rows(rows, columns, len(listed))
 
 
 def down_sets(problem: Problem, along: Sequence[Order]) -> DownSets:
@@ -80,34 +75,47 @@ def down_sets(problem: Problem, along: Sequence[Order]) -> DownSets:
     listed = _all(problem)
     if listed is not None:
         return DownSets(problem, listed, True)
-    masks = [0]
-    for order in along:
-        mask = 0
-        for place in order:
-            mask |= 1 << place
-            masks.append(mask)
-    return DownSets(problem, masks, False)
+    return DownSets(problem, _along(along), False)
 
 
-def _all(problem: Problem) -> list[int] | None:
-    """Every down-set as a bit mask over the items; None where there are over `MOST`."""
+def _all(problem: Problem) -> dict[int, list[int]] | None:
+    """Every down-set, a bit mask over the items, and those of one item more; None: there are over `MOST`."""
     before, after = edges(problem)
     needs = [sum(1 << s for s in sources) for sources in before]
+    found: dict[int, list[int]] = {}
     layer = {0: sum(1 << i for i, need in enumerate(needs) if not need)}
-    found = [0]
     while layer:
         following: dict[int, int] = {}
         for mask, ready in layer.items():
             left = ready
+            found[mask] = []
             while left:
                 bit = left & -left
                 left ^= bit
                 grown = mask | bit
+                found[mask].append(grown)
                 if grown not in following:
                     new = [a for a in after[bit.bit_length() - 1] if not needs[a] & ~grown]
                     following[grown] = ready ^ bit | sum(1 << a for a in new)
             if len(found) + len(following) > MOST:
                 return None
-        found += following
         layer = following
+    return found
+
+
+def _along(orders: Sequence[Order]) -> dict[int, set[int]]:
+    """What each order goes through, and the next that each order goes through from there."""
+    ways = [list(accumulate((1 << place for place in order), or_, initial=0)) for order in orders]
+    found: dict[int, set[int]] = {}
+    for way in ways:
+        for mask in way:
+            found[mask] = set()
+    for way in ways:
+        for other in ways:
+            place = 0
+            for mask in other:
+                while place < len(way) and (mask & ~way[place] or mask == way[place]):
+                    place += 1
+                if place < len(way):
+                    found[mask].add(way[place])
     return found

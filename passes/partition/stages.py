@@ -23,9 +23,14 @@ _FREE = Link(0.0, float("inf"))
 _SEARCHED = 3000
 """Items: larger problems are not searched over down-sets."""
 
-_WORK = 100_000_000
-"""What all searches over down-sets of one problem may cost together, as `Found.work` counts it."""
+_WORK = 600_000_000
+"""What all searches over down-sets of one problem may cost together, as `Found.work` counts it: some 20 s."""
 
+_FEW, _MANY = 16, 1000
+"""States of one down-set that searches for plans and for bounds keep."""
+
+_CLOSE = 1e-3
+"""How near to each other what is proved and what is found, limits are halved between them no more."""
 
 _FOREVER = 1e30
 """Seconds, as the limit of a search where no plan is known."""
@@ -118,27 +123,51 @@ class _Best:
 
 
 def _search(problem: Problem, links: Links, ways: Sequence[Order], best: _Best, bound: float) -> float:
-    """Offers what a search over down-sets finds; returns a bound, `bound` or better."""
+    """Offers what searches over down-sets find; returns a bound, `bound` or better."""
     sets = down_sets(problem, ways)
     chains = Chains(sets, np.array([problem.on(at) for at in range(len(links))]), links)
     if not sets.whole:
-        best.offer(chains.search(best.seconds, _WORK // 10).stage)
+        _find(chains, best, bound, _WORK // 10)
         return bound
-    # A low limit leaves few down-sets to look at; where nothing lies below it, it is a bound.
-    work, excess = _WORK, 0.01 * bound or min(best.seconds, _FOREVER) / 100
-    limit = bound
-    while work > 0 and bound < best.seconds * (1 - 1e-9) and limit < min(best.seconds, _FOREVER):
-        limit = min(limit + excess, best.seconds, _FOREVER)
-        excess *= 1.5
-        for relaxed in (False, True):
-            found = chains.search(limit, work // 2, relaxed)
-            work -= found.work
-            best.offer(found.stage)
-            # Sums in another order differ in their last digits.
-            bound = max(bound, min(found.bound, limit) * (1 - 1e-12))
-            if found.bound:
-                break
-    return bound
+    low, work = _prove(chains, best, bound, _WORK * 2 // 3, False)
+    low, work = _prove(chains, best, low, work + _WORK // 6, True)
+    _find(chains, best, low, work + _WORK // 6)
+    # Sums in another order differ in their last digits.
+    return max(bound, low * (1 - 1e-12))
+
+
+def _prove(chains: Chains, best: _Best, low: float, work: int, relaxed: bool) -> tuple[float, int]:
+    """A bound, `low` or better, and what is left of the work; offers the plans of its searches.
+
+    `relaxed`: as in `Chains.search`, for what an exact search gave up.
+    """
+    high = min(best.seconds, _FOREVER)
+    # Low limits leave few states: they come first.
+    step = 0.01 * low or high / 100
+    while low < high * (1 - 1e-10) and work > 0:
+        limit = min(low + step, (low + high) / 2) if low < high * (1 - _CLOSE) else high * (1 - 1e-10)
+        step *= 2
+        found = chains.search(limit, min(work, _WORK // 8), _MANY, relaxed)
+        work -= found.work
+        best.offer(found.stage)
+        if found.none:
+            low = limit
+        elif best.seconds > limit > high * (1 - _CLOSE):
+            break
+        else:
+            high = min(limit, best.seconds)
+    return low, max(work, 0)
+
+
+def _find(chains: Chains, best: _Best, low: float, work: int) -> None:
+    """Offers the plans of searches that keep `_FEW` states, above the bound `low`."""
+    high = min(best.seconds, _FOREVER)
+    while low < high * (1 - _CLOSE) and work > 0:
+        limit = (low + high) / 2
+        found = chains.search(limit, work, _FEW)
+        work -= found.work
+        best.offer(found.stage)
+        low, high = (low, best.seconds) if best.seconds < limit else (limit, high)
 
 
 def count_bound(problem: Problem, count: int) -> float:

@@ -12,9 +12,9 @@ from numba.extending import register_jitable
 def _anneal(stage: Any, times: Any, graph: Any, links: Any, weights: Any, schedule: Any, seed: int) -> Any:
     """The best partition seen on a walk from `stage`, and its slowest stage's seconds.
 
-    times: [stage, item]. graph: what `moves._graph` makes. links: latency and seconds a byte, [sender, receiver].
-    weights: where each item's weights begin, their numbers, their bytes, and what the weights of each stage
-    may take. schedule: steps, the first and the last temperature, the power of the sum that moves make less.
+    times: [stage, item]. graph: what `moves._graph` makes. links: latency and seconds a byte, each [sender,
+    receiver]. weights: where each item's begin, their numbers, their bytes, and what a stage's may take.
+    schedule: steps, the first and the last temperature, the power of the sum that moves make less.
     """
     np.random.seed(seed)
     steps, hot, cold, power = schedule

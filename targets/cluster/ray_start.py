@@ -6,7 +6,9 @@ import atexit
 import logging
 import os
 import shutil
+import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -73,15 +75,33 @@ def enter(address: str | None, processes: int, memory: int) -> Leave:
         shutil.rmtree(folder, ignore_errors=True)
         raise InputError(f"Ray does not start here: {first_line(error)}") from error
     store = _raylet()
+    restore = _end_on_sigterm()
 
     def leave() -> None:
         end()
+        restore()
         shutil.rmtree(folder, ignore_errors=True)
         for kind in ("hdr", "obj"):
             for file in Path("/dev/shm").glob(f"sem.{kind}{store}-*"):
                 file.unlink(missing_ok=True)
 
     return leave
+
+
+def _end_on_sigterm() -> Leave:
+    """Let SIGTERM end this process in order, where Ray would print its stack; returns how to undo that."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+
+    def restore() -> None:
+        signal.signal(signal.SIGTERM, before)
+
+    return restore
 
 
 def _raylet() -> int | None:

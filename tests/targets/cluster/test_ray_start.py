@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,18 @@ INTERRUPTED = """if True:
 
     ray.init = init
     enter(None, 1, 10**8)
+"""
+
+TERMINATED = """if True:
+    import time
+    from optc.targets.cluster.ray_start import enter
+    leave = enter(None, 2, 10**8)
+    try:
+        print("on", flush=True)
+        time.sleep(60)
+    finally:
+        leave()
+        print("left", flush=True)
 """
 
 HEAD = """if True:
@@ -154,3 +167,13 @@ def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingError, match=r"pip install 'optc\[cluster\]'"):
         RayEngine(tmp_path, chain(tmp_path))
+
+
+def test_sigterm_ends_in_order() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", TERMINATED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "on\n"
+    process.terminate()
+    out, err = process.communicate()
+    assert (process.returncode, out, err) == (128 + signal.SIGTERM, "left\n", "")

@@ -10,7 +10,7 @@ from optc.cli.settings import settings_of, verb
 @verb("bench")
 @click.argument("artifact")
 @click.option("-i", "--inputs", metavar="IN.npz", help="Inputs by name, batch first; else generated ones.")
-@click.option("--seed", default=0, show_default=True, help="Of generated inputs.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of generated inputs.")
 @click.pass_context
 def command(ctx: click.Context, artifact: str, inputs: str | None, seed: int) -> None:
     """Measure an artifact beside ONNX Runtime.

@@ -33,7 +33,13 @@ _SHARED: tuple[Decorator, ...] = (
     click.option("-i", "--inputs", metavar="IN.npz", help="Inputs to verify on, else generated ones."),
     click.option("--verify", is_flag=True, help="Check every pass against its contract in ONNX Runtime."),
     click.option("--guard", is_flag=True, help="Take back every pass whose result does not run faster."),
-    click.option("--seed", default=0, show_default=True, help="Of everything that is drawn."),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Of everything that is drawn.",
+    ),
 )
 
 

@@ -15,7 +15,7 @@ from optc.cli.settings import settings_of, verb
 @click.argument("artifact", metavar="DIR|PLAN")
 @click.option("-i", "--inputs", metavar="IN.npz", help="Inputs by name, batch first; else generated ones.")
 @click.option("-o", "--out", metavar="OUT.npz", help="Where the outputs go, by name.")
-@click.option("--seed", default=0, show_default=True, help="Of generated inputs.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of generated inputs.")
 @click.option(
     "--device", metavar="fsim|timed|rtl", help="vta, fpga: the simulator; fpga also: board, netlist."
 )

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from optc.passes.partition.cluster import Cluster
     from optc.targets.cluster.plan_folder import PlanFolder
 
+MOST = 100_000
+"""Devices that are simulated at most: it takes a minute or so."""
+
 REQUESTS = 8
 """Micro-batches of each replica, for each place of its window: enough that it runs full."""
 
@@ -52,6 +55,8 @@ def command(
         raise InputError(f"{plot}: --plot writes a picture; give it a file name that ends in .svg")
     folder = PlanFolder.load(plan)
     replicas = _replicas(scale) if scale else [folder.replicas]
+    for number in replicas:
+        _check_size(folder, number)
     described = load_cluster(cluster) if cluster else folder.cluster
     rows = [_replay(folder, described, n, micro_batches) for n in replicas]
     if plot:
@@ -98,6 +103,13 @@ def _replicas(text: str) -> list[int]:
     if min(found) < 1:
         raise InputError(f"--scale {text}: give numbers of replicas above 0, such as 1,2,4,8")
     return found
+
+
+def _check_size(folder: PlanFolder, replicas: int) -> None:
+    """`InputError` where a replay would take longer than anyone waits."""
+    devices = replicas * len(folder.program.ranks)
+    if devices > MOST:
+        raise InputError(f"{replicas} replicas are {devices} devices; at most {MOST} can be simulated")
 
 
 def _replay(plan: PlanFolder, cluster: Cluster, replicas: int, count: int | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("a")
 @click.argument("b")
 @click.option("-i", "--inputs", metavar="IN.npz", help="Inputs by name; else generated from A's input types.")
-@click.option("--seed", default=0, show_default=True, help="Of generated inputs.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of generated inputs.")
 @click.pass_context
 def command(ctx: click.Context, a: str, b: str, inputs: str | None, seed: int) -> None:
     """Compare two models or artifacts on the same inputs.

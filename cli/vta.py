@@ -190,7 +190,7 @@ def _print(found: dict[str, Any]) -> None:
 @click.argument("artifact", metavar="DIR")
 @click.option("-i", "--inputs", metavar="IN.npz", help="Inputs by name, batch first; else generated ones.")
 @click.option("-o", "--out", metavar="FOLDER", required=True, help="A new or empty folder.")
-@click.option("--seed", default=0, show_default=True, help="Of generated inputs.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of generated inputs.")
 @click.pass_context
 def export(ctx: click.Context, /, artifact: str, inputs: str | None, out: str, seed: int) -> None:
     """Write the VTA programs of an artifact with memory before and after, for one input.

@@ -236,10 +236,9 @@ def staged(out: str | Path) -> Iterator[Path]:
 
 def check_replaceable(out: Path) -> None:
     """`InputError` where something stands at `out` that is no artifact and no empty folder, or in a plan."""
-    if _has_schema(out.parent / PLAN):
-        raise InputError(
-            f"{out}: lies in the plan {out.parent}, which it would damage; give another output path"
-        )
+    plan = next((folder for folder in out.absolute().parents if _has_schema(folder / PLAN)), None)
+    if plan is not None:
+        raise InputError(f"{out}: lies in the plan {plan}, which it would damage; give another output path")
     if not os.path.lexists(out):
         return
     if out.is_dir() and not out.is_symlink() and (_is_artifact(out) or not any(out.iterdir())):

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
+
+from optc.passes.compiled import compiled
 
 RECEIVED, SEEN, NAMED = 1, 2, 2
 
@@ -336,4 +337,4 @@ for _helper in (
 ):
     register_jitable(forceinline=True)(_helper)
 
-extend = njit(_extend, cache=True)
+extend = compiled(_extend)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
+
+from optc.passes.compiled import compiled
 
 
 def _anneal(stage: Any, times: Any, graph: Any, links: Any, weights: Any, schedule: Any, seed: int) -> Any:
@@ -171,4 +172,4 @@ def _send(source: int, to: int, size: int, links: Any, slots: Any) -> None:
 for _helper in (_slots, _window, _excess, _move, _hold, _send):
     register_jitable(_helper)
 
-anneal = njit(_anneal, cache=True)
+anneal = compiled(_anneal)

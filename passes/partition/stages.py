@@ -111,15 +111,15 @@ class _Best:
         self.stage: list[int] | None = None
         self.seconds = float("inf")
 
-    def offer(self, stage: list[int] | None) -> None:
-        """Keep `stage` where it fits and is faster than what there is."""
+    def offer(self, stage: list[int] | None) -> float:
+        """Keep `stage` where it fits and is faster than what there is; its seconds, fitting or not."""
         if stage is None:
-            return
+            return float("inf")
+        seconds = make_plan(self.problem, self.cluster, stage).bottleneck
         placed = np.array(stage)
-        if all(fits(placed, at, self.room) for at in range(self.count)):
-            seconds = make_plan(self.problem, self.cluster, stage).bottleneck
-            if seconds < self.seconds:
-                self.stage, self.seconds = stage, seconds
+        if seconds < self.seconds and all(fits(placed, at, self.room) for at in range(self.count)):
+            self.stage, self.seconds = stage, seconds
+        return seconds
 
 
 def _search(problem: Problem, links: Links, ways: Sequence[Order], best: _Best, bound: float) -> float:
@@ -149,13 +149,13 @@ def _prove(chains: Chains, best: _Best, low: float, work: int, relaxed: bool) ->
         step *= 2
         found = chains.search(limit, min(work, _WORK // 8), _MANY, relaxed)
         work -= found.work
-        best.offer(found.stage)
+        seconds = best.offer(found.stage)
         if found.none:
             low = limit
         elif best.seconds > limit > high * (1 - _CLOSE):
             break
-        else:
-            high = min(limit, best.seconds)
+        else:  # what does not fit bounds the bound, too
+            high = min(limit, seconds, best.seconds)
     return low, max(work, 0)
 
 

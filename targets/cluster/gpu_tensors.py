@@ -32,9 +32,11 @@ def usable() -> bool:
     """Whether tensors can stay on this process' GPU, and leave it by NCCL."""
     if not installed():
         return False
-    import torch
-    from cupy.cuda import nccl
-
+    try:
+        import torch
+        from cupy.cuda import nccl
+    except (ImportError, OSError):  # a build that does not load here
+        return False
     return bool(torch.cuda.is_available() and nccl.available)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from optc.models.errors import InputError, MissingError, OptcError
+from optc.models.errors import CheckError, InputError, MissingError, OptcError
+from optc.models.session import first_line
 from optc.targets.cluster.bell import wait
 from optc.targets.cluster.program import Array, Part, Program
 from optc.targets.cluster.ray_start import enter, import_ray
@@ -54,7 +55,8 @@ class RayEngine:
     `replicas` of it share the requests; in each are at most `in_flight` at once (default: its stages + 1).
     Ray is started on this machine, or joined at `address` (HOST:PORT, auto), where `folder` has to be at the
     same path on every machine and optc of the same version. Raises `MissingError` without Ray, or without
-    enough GPUs or cores in the cluster; `InputError` where an artifact is missing, damaged or another part's.
+    enough GPUs or cores in the cluster; `InputError` where an artifact is missing, damaged or another part's;
+    `CheckError` where a rank's process dies at once.
     """
 
     def __init__(
@@ -87,9 +89,13 @@ class RayEngine:
     def _start(self, folder: Path, replicas: int, gpus: tuple[int, ...]) -> None:
         from optc.targets.cluster.ray_replica import Replica
 
+        ray_error = import_ray().exceptions.RayError
         for number in range(replicas):
             self._replicas.append(Replica(number, folder, self._program, self._in_flight, gpus))
-            self._replicas[-1].start()
+            try:
+                self._replicas[-1].start()
+            except ray_error as error:
+                raise CheckError(f"the ranks do not start: {first_line(error)}") from error
 
     def run(self, requests: Iterable[Mapping[str, Array]]) -> Iterator[Answer]:
         """Answer the requests (arrays by input name) in their order: outputs by name, or an `OptcError`.

@@ -31,6 +31,11 @@ REPEATS = 2
 PATIENCE = 10.0
 """Seconds that an actor which does nothing else has to answer."""
 
+
+class RankDied(RayError):  # type: ignore[misc]
+    """An actor that died before it could do anything."""
+
+
 Answer = dict[str, Array] | OptcError
 """What a request is answered with: the outputs by name, or why there are none."""
 
@@ -70,7 +75,7 @@ class Replica:
     def start(self) -> None:
         """Start the actors that are missing, all at once, and compile the graph.
 
-        Where one cannot load its rank, those that were started end again.
+        Where one cannot load its rank, those that were started end again. `RayError` where one dies.
         """
         missing = [rank for rank in range(len(self._program.ranks)) if rank not in self._actors]
         for rank in missing:
@@ -96,7 +101,7 @@ class Replica:
                 raise error.cause from error
             raise InputError(f"rank {rank}: its process cannot load it: {first_line(error.cause)}") from error
         except RayError as error:
-            raise InputError(f"rank {rank}: its process died while it loaded: {first_line(error)}") from error
+            raise RankDied(f"rank {rank}: its process died while it loaded: {first_line(error)}") from error
         if loaded.version != __version__:
             raise InputError(
                 f"rank {rank}: optc is {loaded.version} there and {__version__} here; install the same one"

@@ -37,7 +37,10 @@ def micro_batches(
     size = batch_axis(inputs, outputs)
     if size is None:
         return [dict(feeds)]
-    given = {name: len(np.atleast_1d(array)) for name, array in feeds.items()}
+    scalar = next((name for name, array in feeds.items() if not np.ndim(array)), None)
+    if scalar is not None:
+        raise InputError(f"input '{scalar}' has no axis of samples; give an array with the samples first")
+    given = {name: len(array) for name, array in feeds.items()}
     total = max(given.values())
     other = next((name for name, n in given.items() if n != total), None)
     if other is not None:

@@ -384,8 +384,9 @@ def test_a_plan_is_no_artifact_and_nothing_is_written_into_it(optc: Optc, mlp: s
     assert inspected.exit_code == 2 and "a plan of optc partition, not an artifact" in inspected.stderr
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for verb, more in (("partition", ["--stages", "2"]), ("compile", [])):
-        written = optc(verb, mlp, "--target", "onnxruntime", *more, "-o", folder / "rank0")
-        assert written.exit_code == 2 and "lies in the plan" in written.stderr
+        for out in (folder / "rank0", folder / "rank0" / "deeper"):
+            written = optc(verb, mlp, "--target", "onnxruntime", *more, "-o", out)
+            assert written.exit_code == 2 and "lies in the plan" in written.stderr
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -394,3 +395,9 @@ def test_a_model_without_nodes(optc: Optc, tmp_path: Path) -> None:
     onnx.save(parser.parse_model(empty), tmp_path / "empty.onnx")
     result = optc("partition", tmp_path / "empty.onnx", "--target", "onnxruntime", "--tensor", 2)
     assert result.exit_code == 2 and "the model has no nodes to share out" in result.stderr
+
+
+def test_a_simulation_of_more_devices_than_anyone_waits_for(optc: Optc, mlp: str) -> None:
+    partition(optc, mlp, "--stages", 2, "-o", "plan")
+    result = optc("simulate", "plan", "--scale", 100_000)
+    assert result.exit_code == 2 and "100000 replicas are 200000 devices; at most 100000" in result.stderr

@@ -16,7 +16,7 @@ from optc.passes.partition.cluster import Cluster, Link, load_cluster
 from optc.passes.partition.line import Line
 from optc.passes.partition.order import orders
 from optc.passes.partition.plan import make_plan
-from optc.passes.partition.problem import INPUT, Item, Problem, Value
+from optc.passes.partition.problem import INPUT, Item, Problem, Value, Weight
 from optc.passes.partition.stages import count_bound, item_bound, stages
 
 COUNTS = st.integers(1, 4)
@@ -256,3 +256,12 @@ def test_the_checker_finds_each_kind_of_fault() -> None:
 
 def test_every_lists_convex_partitions_only() -> None:
     assert list(every(chain([1.0] * 3, [1] * 3), 2)) == [(0, 0, 1), (0, 1, 1)]
+
+
+def test_items_that_take_no_time_and_do_not_fit() -> None:
+    """Plans below any limit are found, and none of them fits: the search has to end."""
+    items = tuple(Item(f"i{i}", 0.0) for i in range(4))
+    values = tuple(Value(f"v{i}", i, (3,), 0) for i in range(3)) + (Value("v3", 3, (), 0, True),)
+    problem = Problem(items, values, tuple(Weight(f"w{i}", (i,), 100) for i in range(3)))
+    with pytest.raises(InputError, match="the fewest stages found that fit are 3"):
+        stages(problem, cluster(4, 1.0, 1.0, 100), 2)

@@ -16,6 +16,7 @@ from ray_programs import SPREAD, chain, feeds, spread, spread_case
 from optc.models.errors import CheckError, InputError, MissingError
 from optc.targets.cluster import ray_channel
 from optc.targets.cluster.ray_engine import RayEngine
+from optc.targets.cluster.ray_replica import RankDied, Replica
 from optc.targets.cluster.ray_start import enter
 
 SLOW = "a = MatMul(x, x) b = MatMul(a, x) c = MatMul(b, x) d = MatMul(c, x) e = Min(d, x) h = Max(e, x)"
@@ -126,6 +127,35 @@ def test_an_actor_that_is_killed_in_the_middle(rank: int, tmp_path: Path) -> Non
         os.kill(metrics.ranks[rank].process, signal.SIGKILL)
         assert values(list(engine.run(feeds(3)))) == [0.0, -1.0, -2.0]
         assert engine.metrics().restarts == 2
+
+
+def test_a_rank_that_dies_again_while_it_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, found = Replica._await, []
+    deaths = 1
+
+    def dying(self: Replica, rank: int, loading: object) -> None:
+        nonlocal deaths
+        load(self, rank, loading)
+        if deaths:
+            deaths -= 1
+            raise RankDied(f"rank {rank}: its process died while it loaded")
+
+    with RayEngine(tmp_path, chain(tmp_path)) as engine:
+        monkeypatch.setattr(Replica, "_await", dying)
+        for number, answer in enumerate(engine.run(feeds(30))):
+            if number == 3:
+                os.kill(engine.metrics().ranks[1].process, signal.SIGKILL)
+            found.append(answer)
+    assert values(found) == [-float(n) for n in range(30)] and not deaths
+
+
+def test_a_rank_that_dies_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dying(self: Replica, rank: int, loading: object) -> None:
+        raise RankDied(f"rank {rank}: its process died while it loaded")
+
+    monkeypatch.setattr(Replica, "_await", dying)
+    with pytest.raises(CheckError, match="the ranks do not start: rank 0: its process died"):
+        RayEngine(tmp_path, chain(tmp_path))
 
 
 def test_a_rank_that_cannot_be_loaded_again(tmp_path: Path) -> None:

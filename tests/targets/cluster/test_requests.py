@@ -29,3 +29,8 @@ def test_a_batch_is_cut_and_joined(first: int | str, given: int, sizes: list[int
 def test_samples_that_fill_no_micro_batch(given: int) -> None:
     with pytest.raises(InputError, match=f"takes 2 samples at once, {given} are given"):
         micro_batches({"x": np.zeros((given, 3), np.float32)}, *ends(2), 3)
+
+
+def test_a_sample_without_axes() -> None:
+    with pytest.raises(InputError, match="input 'x' has no axis of samples"):
+        micro_batches({"x": np.float32(1)}, *ends("N"), 3)  # type: ignore[dict-item]

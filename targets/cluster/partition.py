@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,8 @@ class _Job:
             "program": program_json(self.program),
             "plan": plan_json(solution.problem, solution.cluster, solution.plan),
             "cost": asdict(solution.cost),
-            "predicted": asdict(self.prediction),
+            # Items that take no time go through without end, which JSON has no number for.
+            "predicted": {k: None if v == inf else v for k, v in asdict(self.prediction).items()},
             "versions": package_versions(),
         }
 

@@ -49,7 +49,7 @@ class PlanFolder:
         """Write `plan.json` into `folder`, which holds all else; adds schema and hashes."""
         files = {str(p.relative_to(folder)): sha256(p) for p in sorted(_hashed(folder))}
         plan = cls(folder, {"schema": SCHEMA, "files": files, **data})
-        text = json.dumps(plan.data, indent=1, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(plan.data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         (folder / PLAN).write_text(text + "\n", encoding="utf-8")
         return plan
 

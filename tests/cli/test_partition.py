@@ -401,3 +401,21 @@ def test_a_simulation_of_more_devices_than_anyone_waits_for(optc: Optc, mlp: str
     partition(optc, mlp, "--stages", 2, "-o", "plan")
     result = optc("simulate", "plan", "--scale", 100_000)
     assert result.exit_code == 2 and "100000 replicas are 200000 devices; at most 100000" in result.stderr
+
+
+def test_a_model_of_unknown_sizes_takes_no_time_that_json_can_hold(optc: Optc, tmp_path: Path) -> None:
+    index = onnx.helper.make_tensor_value_info("index", onnx.TensorProto.INT64, None)
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    tables = [numpy_helper.from_array(np.ones((4, 8), np.float32), f"t{i}") for i in range(2)]
+    nodes = [onnx.helper.make_node("Gather", [f"t{i}", "index"], [f"g{i}"]) for i in range(2)]
+    nodes.append(onnx.helper.make_node("Add", ["g0", "g1"], ["y"]))
+    graph = onnx.helper.make_graph(nodes, "tables", [index], [result], tables)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "tables.onnx")
+    partition(optc, str(tmp_path / "tables.onnx"), "--stages", 2, "-o", "plan")
+
+    def refuse(name: str) -> float:
+        raise AssertionError(f"{name} is not JSON")
+
+    plan = json.loads(Path("plan/plan.json").read_text(), parse_constant=refuse)
+    assert plan["predicted"]["throughput"] is None

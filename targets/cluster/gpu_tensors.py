@@ -77,9 +77,4 @@ def join(collective: Collective, pieces: Sequence[Value | None]) -> Value:
         return collective.join([to_host(piece) for piece in found])
     import torch
 
-    if not collective.reduce:
-        return torch.cat(found, dim=collective.axis)
-    total = found[0].clone()
-    for piece in found[1:]:
-        total += piece
-    return total
+    return collective.join(found, torch.cat)

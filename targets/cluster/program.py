@@ -8,7 +8,8 @@ data parallelism there are several alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -99,12 +100,14 @@ class Collective:
                 share = (high - low) / max(stop for _, stop in self.need)
         return round(self.bytes * share * (stop - start) / whole)
 
-    def join(self, pieces: Sequence[Array | None]) -> Array:
+    def join(
+        self, pieces: Sequence[Array | None], concatenate: Callable[..., Array] = np.concatenate
+    ) -> Array:
         """What a getter gets, from the pieces in the order of `ranks`: the same in every run."""
         found = [piece for piece in pieces if piece is not None]
         if not self.reduce:
-            return np.concatenate(found, axis=self.axis)
-        total = found[0].copy()
+            return concatenate(found, self.axis)
+        total = deepcopy(found[0])
         for piece in found[1:]:
             total += piece
         return total

@@ -113,3 +113,12 @@ def test_damaged_programs(damage: object, message: str) -> None:
     damage(data)  # type: ignore[operator]
     with pytest.raises(InputError, match=message):
         read_program(data)
+
+
+def test_sums_of_scalars_are_arrays_of_their_own() -> None:
+    pieces = [np.array(1.5, np.float32), np.array(2.0, np.float32)]
+    for piece in pieces:
+        piece.flags.writeable = False
+    total = Collective("h", "g", (0, 1), (0, 1), 4, reduce=True).join(pieces)
+    assert isinstance(total, np.ndarray) and total.shape == () and total == 3.5
+    assert [float(piece) for piece in pieces] == [1.5, 2.0]
